@@ -1,0 +1,88 @@
+"""From the user's data to the integers that enter the chip; one rule for all engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nmc import synapse
+from nmc.errors import NmcError
+from nmc.ir import Encoding, Fixed, InputNeuron, IntArray, Network, Population
+
+
+def encode(network: Network, x: npt.ArrayLike) -> IntArray:
+    """Scale, round and clip samples to the input's integers.
+
+    Args:
+        network: with one input population.
+        x: (N, *shape) for frames, (N, T, *shape) for spike trains; any numeric dtype.
+
+    Returns:
+        int64 of the same shape: ``clip(rint(x / scale), lowest, highest)``.
+
+    Raises:
+        NmcError: NMC-D02 for a wrong shape or kind, or values that are not finite.
+    """
+    (population,) = network.inputs
+    neuron = population.neuron
+    assert isinstance(neuron, InputNeuron)
+    array = np.asarray(x)
+    if array.dtype.kind not in "buif":
+        raise NmcError("NMC-D02", population.label, f"data of type {array.dtype}", "give numbers")
+    train = neuron.encoding is Encoding.SPIKES
+    lead = 2 if train else 1
+    if array.ndim != lead + len(population.shape) or array.shape[lead:] != population.shape:
+        expected = ("(N, T, " if train else "(N, ") + ", ".join(map(str, population.shape)) + ")"
+        raise NmcError("NMC-D02", population.label, f"data of shape {array.shape}, expected {expected}")
+    if array.shape[0] == 0:
+        raise NmcError("NMC-D02", population.label, "no sample (N = 0)", "give at least one")
+    values = array.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise NmcError(
+            "NMC-D02", population.label, f"{int((~np.isfinite(values)).sum())} values are not finite"
+        )
+    integers = np.rint(values / neuron.scale)
+    if train and not np.array_equal(integers, np.clip(integers, neuron.lowest, neuron.highest)):
+        raise NmcError(
+            "NMC-D02",
+            population.label,
+            f"spike payloads {integers.min():.0f}..{integers.max():.0f}, allowed {neuron.lowest}..{neuron.highest}",
+        )
+    return np.asarray(np.clip(integers, neuron.lowest, neuron.highest).astype(np.int64))
+
+
+def train_of(network: Network, x: IntArray, steps: int) -> npt.NDArray[Any]:
+    """(N, T, *shape): a frame is repeated in every step (a view); a train is cut or refused.
+
+    Raises NmcError NMC-D02 when a train has fewer than ``steps`` steps.
+    """
+    (population,) = network.inputs
+    neuron = population.neuron
+    assert isinstance(neuron, InputNeuron)
+    if neuron.encoding is Encoding.SPIKES:
+        if x.shape[1] < steps:
+            raise NmcError("NMC-D02", population.label, f"trains of {x.shape[1]} steps, {steps} asked for")
+        return x[:, :steps]
+    return np.broadcast_to(x[:, None], (x.shape[0], steps, *x.shape[1:]))
+
+
+def host_mantissas(network: Network, population: Population, x: IntArray) -> IntArray:
+    """Bias mantissas that the host writes before a sample (Encoding.CURRENT); (N, *shape) int64.
+
+    mant = bias.mant + sum over host projections of floor((W x + 2**(shift-1)) / 2**shift)
+    """
+    assert isinstance(population.bias, Fixed)
+    total = np.broadcast_to(population.bias.mant, (x.shape[0], *population.shape)).copy()
+    for projection in network.incoming(population.name):
+        if projection.on_host:
+            current = synapse.apply_integer(projection.synapse, projection.integer_weight, x)
+            current = current.reshape(total.shape)
+            half = (1 << projection.host_shift) >> 1
+            total += (current + half) >> projection.host_shift
+    return total
+
+
+def has_host_input(network: Network, population: Population) -> bool:
+    return any(projection.on_host for projection in network.incoming(population.name))
