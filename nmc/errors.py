@@ -18,6 +18,11 @@ class Entry:
     explanation: str
 
 
+def one_line(text: str) -> str:
+    """The text without line breaks or terminal controls, whatever a layer or a file is called."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class NmcError(Exception):
     """A refusal that the user can act on.
 
@@ -57,8 +62,7 @@ class NmcError(Exception):
         text = f"{self.code} {self.who}: {self.problem}"
         if self.remedy:
             text += f"; {self.remedy}"
-        # One line, whatever a layer or a file is called.
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        return one_line(text)
 
 
 class InternalError(AssertionError):
