@@ -37,7 +37,7 @@ class Stage(enum.IntEnum):
 
 
 class Reset(str, enum.Enum):
-    """What happens to v at a spike. Reset to another value than 0 is shifted away when a network is lowered."""
+    """What happens to v at a spike. A reset to another value than 0 is shifted away by ``frontend/lower.py``."""
 
     ZERO = "zero"
     SUBTRACT = "subtract"

@@ -32,7 +32,7 @@ BIAS_EXP_MAX = 7
 
 def truncating_shift(x: IntArray, bits: int) -> IntArray:
     """``sign(x) * (|x| >> bits)``: division by ``2**bits`` that truncates towards zero."""
-    return np.sign(x) * (np.abs(x) >> bits)
+    return np.asarray(np.sign(x) * (np.abs(x) >> bits))
 
 
 def decay(state: IntArray, loss: IntArray) -> IntArray:
@@ -42,8 +42,8 @@ def decay(state: IntArray, loss: IntArray) -> IntArray:
 
 def fold(u: IntArray) -> IntArray:
     """One fold of u into (-2**23, 2**23], as Lava does it."""
-    u = np.where(u > U_FOLD, u - 2 * U_FOLD, u)
-    return np.where(u <= -U_FOLD, u + 2 * U_FOLD, u)
+    once = np.where(u > U_FOLD, u - 2 * U_FOLD, u)
+    return np.where(once <= -U_FOLD, once + 2 * U_FOLD, once)
 
 
 def bias_value(bias: Fixed | None) -> IntArray:

@@ -93,7 +93,7 @@ def apply(synapse: Synapse, weight: Array, x: Array) -> FloatArray:
     if isinstance(synapse, SumPool2d):
         return np.asarray(_patches(x, synapse.kernel, synapse).sum(axis=(2, 3)) * weight)
     groups, c_out = synapse.groups, weight.shape[0]
-    patches = _patches(x, weight.shape[2:], synapse)
+    patches = _patches(x, (weight.shape[2], weight.shape[3]), synapse)
     n, _, _, _, out_h, out_w = patches.shape
     fan_in = int(np.prod(weight.shape[1:]))
     columns = patches.reshape(n, groups, fan_in, out_h * out_w)

@@ -1,0 +1,127 @@
+"""Time on the chip: when data arrive, which path waits, when a population is cleared.
+
+On the chip every projection costs one step; in the frameworks all layers share a step. The law
+(tests/test_law.py):
+
+    stepwise(network)[population][n * T + t + level] == layerwise(network)[population][n, t]
+
+for every sample n, step t and population, once every path into a population has been given the same
+length and the population is cleared when its own first step comes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nmc.errors import InternalError
+from nmc.ir import FloatNeuron, GradedRelay, Identity, Network, Population, Projection, Stage, frozen
+
+RELAY_THRESHOLD = 0.5
+"""A binary relay gets 0 or 1 and keeps nothing, so any threshold between them repeats its input."""
+
+
+def levels(network: Network) -> dict[str, int]:
+    """Longest path from the inputs, in steps; inputs have level 0."""
+    result: dict[str, int] = {}
+    for population, incoming in network.walk():
+        result[population.name] = max((result[p.source] + p.cost for p in incoming), default=0)
+    return result
+
+
+def balance(network: Network, max_delay: int) -> Network:
+    """Give every population its level and every projection the delay that makes the law hold.
+
+    Contract: FLOAT in, TIMED out. ``level(target) == level(source) + cost + delay`` for every chip
+    projection. A delay beyond ``max_delay`` becomes relay populations on a delay line that all late
+    targets of one source share, never a clipped number. Host projections wait on the host.
+    """
+    if network.stage is not Stage.FLOAT:
+        raise InternalError(f"balance expects a FLOAT network, got {network.stage.name}")
+    level = levels(network)
+    projections: list[Projection] = []
+    lines: dict[str, _DelayLine] = {
+        p.name: _DelayLine(p, level[p.name], max_delay + 1) for p in network.populations
+    }
+    for projection in network.projections:
+        if projection.on_host:
+            projections.append(projection)
+            continue
+        source, delay = lines[projection.source].tap(level[projection.target] - level[projection.source])
+        projections.append(replace(projection, source=source, delay=delay))
+    populations: list[Population] = []
+    for population in network.populations:
+        populations.append(replace(population, level=level[population.name]))
+        populations.extend(lines[population.name].relays())
+    for line in lines.values():
+        projections.extend(line.projections())
+    return network.with_(stage=Stage.TIMED, populations=tuple(populations), projections=tuple(projections))
+
+
+@dataclass
+class _DelayLine:
+    """Relays behind one source, one every ``reach`` steps, as many as its latest target needs."""
+
+    source: Population
+    level: int
+    reach: int
+    length: int = 0
+
+    def _name(self, index: int) -> str:
+        return self.source.name if index == 0 else f"{self.source.name}.delay{index}"
+
+    def tap(self, distance: int) -> tuple[str, int]:
+        """Population and delay from which a spike arrives ``distance`` steps after the source sent it."""
+        relays = (distance - 1) // self.reach
+        self.length = max(self.length, relays)
+        return self._name(relays), distance - relays * self.reach - 1
+
+    def relays(self) -> list[Population]:
+        graded = self.source.max_payload > 1 or self.source.is_input
+        neuron = GradedRelay() if graded else FloatNeuron(frozen(RELAY_THRESHOLD, np.float64), keep_v=0.0)
+        return [
+            Population(
+                self._name(index),
+                self.source.shape,
+                neuron,
+                max_payload=self.source.max_payload,
+                level=self.level + index * self.reach,
+                origin=(*self.source.origin, f"{self.source.label} (delay line {index})"),
+            )
+            for index in range(1, self.length + 1)
+        ]
+
+    def projections(self) -> list[Projection]:
+        one = frozen(1.0, np.float64)
+        return [
+            Projection(
+                f"{self._name(index)}.in",
+                self._name(index - 1),
+                self._name(index),
+                Identity(),
+                one,
+                delay=self.reach - 1,
+                origin=self.source.origin,
+            )
+            for index in range(1, self.length + 1)
+        ]
+
+
+def is_cleared(population: Population, step: int, steps: int) -> bool:
+    """Whether u and v are cleared before chip step ``step`` (from 0); samples follow each other every
+    ``steps``. In Lava: ``LIFReset(reset_interval=steps, reset_offset=level + 1)``, steps counted from 1."""
+    return (step - population.time) % steps == 0
+
+
+def total_steps(network: Network, samples: int, steps: int) -> int:
+    """Chip steps until the deepest population has seen the last step of the last sample."""
+    return samples * steps + network.depth
+
+
+def to_sample_time(array: npt.NDArray[Any], level: int, samples: int, steps: int) -> npt.NDArray[Any]:
+    """(chip steps, *shape) -> (samples, steps, *shape): the law's index shift."""
+    window = array[level : level + samples * steps]
+    return window.reshape(samples, steps, *array.shape[1:])
