@@ -203,6 +203,8 @@ class FixedNeuron:
     """Loihi's current-based LIF, all integers; the update is ``neuron.step``.
 
     vth: 17-bit mantissa, exp 6 (v units). du, dv: 12-bit decays, exp -12. v0: v units, broadcastable.
+    drop: what a soft reset subtracts, v units; the strict vth of a ``v >= theta`` is one mantissa below theta,
+    but theta is subtracted. None for a hard reset.
     """
 
     vth: Fixed | None
@@ -210,6 +212,11 @@ class FixedNeuron:
     dv: Fixed
     reset: Reset = Reset.ZERO
     v0: IntArray = field(default_factory=lambda: frozen(0, np.int64))
+    drop: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        if (self.reset is Reset.SUBTRACT) != (self.drop is not None):
+            raise InternalError("a soft reset, and only a soft reset, states what it subtracts")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nmc.ir import Fixed, FixedNeuron, IntArray, Reset
+from nmc.ir import Fixed, FixedNeuron, IntArray
 
 STATE_BITS = 24
 V_LIMIT = (1 << (STATE_BITS - 1)) - 1
@@ -65,7 +65,7 @@ def step(
 
     u[t] = trunc(u[t-1] * (4095 - du) / 4096) + (a << 6), folded to 24 bits
     v[t] = trunc(v[t-1] * (4096 - dv) / 4096) + u[t] + bias, clipped to +-(2**23 - 1)
-    s[t] = v[t] > vth << 6;  v[t] = 0 (hard reset) or v[t] - (vth << 6) (soft reset) where s[t]
+    s[t] = v[t] > vth << 6;  v[t] = 0 (hard reset) or v[t] - drop (soft reset) where s[t]
 
     Args:
         neuron: decays, threshold and reset.
@@ -81,8 +81,5 @@ def step(
     if neuron.vth is None:
         return np.zeros(v.shape, bool), u, v
     spikes = fires(v, neuron.vth)
-    if neuron.reset is Reset.SUBTRACT:
-        v = np.where(spikes, v - (neuron.vth.mant.astype(np.int64) << WEIGHT_SHIFT), v)
-    else:
-        v = np.where(spikes, 0, v)
+    v = np.where(spikes, 0 if neuron.drop is None else v - neuron.drop, v)
     return spikes, u, v

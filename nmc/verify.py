@@ -132,6 +132,7 @@ def _numbers(network: Network) -> Iterator[tuple[Population | Projection, str, A
         elif isinstance(population.neuron, FixedNeuron):
             yield population, "threshold", population.neuron.vth
             yield population, "v0", population.neuron.v0
+            yield population, "drop", population.neuron.drop
 
 
 def _arrays_sound(network: Network) -> Iterator[Breach]:

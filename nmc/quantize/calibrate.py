@@ -1,0 +1,87 @@
+"""What calibration data say about a float network: mean and variance of every source's payload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmc.errors import NmcError
+from nmc.frontend.float_engine import run_network
+from nmc.ir import Conv2d, Dense, Encoding, FloatArray, Identity, InputNeuron, Network, Projection
+
+MAX_SAMPLES = 256
+BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Mean and variance of a population's payload over samples and steps; float units, population's shape."""
+
+    mean: FloatArray
+    variance: FloatArray
+
+    def per_weight(self, projection: Projection) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance shaped to broadcast over the projection's weight."""
+        return self._shaped(self.mean, projection), self._shaped(self.variance, projection)
+
+    @staticmethod
+    def _shaped(values: FloatArray, projection: Projection) -> FloatArray:
+        if isinstance(projection.synapse, Dense):
+            return values.reshape(1, -1)
+        if isinstance(projection.synapse, Identity) or not isinstance(projection.synapse, Conv2d):
+            return np.asarray(values.mean())
+        channels = values.mean(axis=(1, 2))
+        groups = projection.synapse.groups
+        outputs = projection.weight.shape[0] // groups  # type: ignore[union-attr]
+        return np.repeat(channels.reshape(groups, -1), outputs, axis=0)[:, :, None, None]
+
+
+def check(network: Network, data: FloatArray) -> None:
+    """Raise NmcError NMC-D03 unless the calibration data fit the network's input and carry information."""
+    (population,) = network.inputs
+    assert isinstance(population.neuron, InputNeuron)
+    lead = 2 if population.neuron.encoding is Encoding.SPIKES else 1
+    if data.ndim < 1 or len(data) == 0:
+        raise NmcError("NMC-D03", population.label, "no calibration sample", "give at least one")
+    if data.shape[lead:] != population.shape:
+        expected = f"({'N, T' if lead == 2 else 'N'}, {', '.join(map(str, population.shape))})"
+        raise NmcError("NMC-D03", population.label, f"data of shape {data.shape}, expected {expected}")
+    if not np.isfinite(data).all():
+        raise NmcError(
+            "NMC-D03", population.label, f"{int((~np.isfinite(data)).sum())} values are not finite"
+        )
+
+
+def measure(network: Network, data: FloatArray) -> dict[str, Statistics]:
+    """Run the float network on at most 256 samples, in batches, and collect payload statistics.
+
+    Args:
+        network: FLOAT or TIMED.
+        data: (N, *shape) frames or (N, T, *shape) trains.
+
+    Raises:
+        NmcError: NMC-D03 when the data do not fit or no population but the input ever spikes.
+    """
+    check(network, data)
+    data = data[:MAX_SAMPLES]
+    names = [population.name for population in network.populations]
+    sums = {name: np.zeros(network[name].shape) for name in names}
+    squares = {name: np.zeros(network[name].shape) for name in names}
+    for start in range(0, len(data), BATCH):
+        trains = run_network(network, data[start : start + BATCH], network.steps, record=names)
+        for name in names:
+            sums[name] += trains[name].sum(axis=(0, 1))
+            squares[name] += np.square(trains[name]).sum(axis=(0, 1))
+    count = len(data) * network.steps
+    spiking = [p.name for p in network.compute if getattr(p.neuron, "threshold", 0) is not None]
+    if spiking and not any(sums[name].any() for name in spiking):
+        raise NmcError(
+            "NMC-D03", network.name, "no neuron fires on the calibration data", "check its scale and T"
+        )
+    result = {}
+    for name in names:
+        # Four digits: enough for a choice between clips, and free of the order of float sums.
+        mean = np.round(sums[name] / count, 4)
+        result[name] = Statistics(mean, np.maximum(np.round(squares[name] / count, 4) - mean**2, 0.0))
+    return result

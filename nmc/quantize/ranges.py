@@ -1,0 +1,155 @@
+"""Static proof that nothing overflows: interval arithmetic over weights and payloads.
+
+Once it holds, the order of sums, tiling, threads, and whether an engine wraps or saturates cannot change
+a result. The public Loihi emulators disagree at the edges of u, so a network that could reach them is
+refused rather than run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmc import neuron as spec
+from nmc.errors import InternalError, NmcError
+from nmc.ir import (
+    Conv2d,
+    Dense,
+    Fixed,
+    FixedNeuron,
+    GradedRelay,
+    InputNeuron,
+    IntArray,
+    Network,
+    Population,
+    Projection,
+)
+
+PAYLOAD_LIMIT = (1 << 23) - 1
+"""Graded payloads are 24 bits signed (Lava ``proc/clp``); relays are refused beyond."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Proven bounds of one population, inclusive.
+
+    a: the synaptic sum, weight units. u, bias, v: v units. saturates: v can reach its clip within T
+    steps, which is defined and equal in all engines but differs from the float network.
+    """
+
+    population: str
+    a: tuple[int, int]
+    u: tuple[int, int]
+    bias: tuple[int, int]
+    v: tuple[int, int]
+    saturates: bool
+
+
+def payload_range(network: Network, population: Population) -> tuple[int, int]:
+    """Smallest and largest value that one spike of the population carries (0 for no spike included)."""
+    neuron = population.neuron
+    if isinstance(neuron, InputNeuron):
+        return min(0, neuron.lowest), max(0, neuron.highest)
+    if isinstance(neuron, GradedRelay):
+        parts = [arriving(network, projection) for projection in network.incoming(population.name)]
+        return sum(low for low, _ in parts), sum(high for _, high in parts)
+    return 0, 1
+
+
+def fan_in_rows(projection: Projection, weight: IntArray) -> IntArray:
+    """Weights as (outputs, inputs) with every synapse that one target neuron can have."""
+    if isinstance(projection.synapse, Conv2d | Dense):
+        return weight.reshape(weight.shape[0], -1)
+    copies = int(np.prod(getattr(projection.synapse, "kernel", (1,))))
+    return np.repeat(weight.reshape(-1, 1), copies, axis=1)
+
+
+def arriving(network: Network, projection: Projection) -> tuple[int, int]:
+    """Bounds of one projection's current into any one neuron, weight units (or host units)."""
+    low, high = payload_range(network, network[projection.source])
+    rows = fan_in_rows(projection, projection.integer_weight)
+    positive = np.maximum(rows, 0).sum(axis=1)
+    negative = np.minimum(rows, 0).sum(axis=1)
+    return int((positive * low + negative * high).min()), int((positive * high + negative * low).max())
+
+
+def bound(network: Network, population: Population, steps: int) -> Range:
+    """Bounds of one population over ``steps`` steps from a cleared state."""
+    chip = [arriving(network, p) for p in network.incoming(population.name) if not p.on_host]
+    a = (sum(low for low, _ in chip), sum(high for _, high in chip))
+    neuron = population.neuron
+    if isinstance(neuron, GradedRelay):
+        return Range(population.name, a, (0, 0), (0, 0), (0, 0), False)
+    if not isinstance(neuron, FixedNeuron):
+        raise InternalError(f"{population.name} has no fixed-point neuron")
+    bias = _bias_range(network, population)
+    # Truncation shrinks magnitudes, so the geometric series of exact decay bounds the integer one.
+    u_gain = min(float(steps), (1 << spec.DECAY_BITS) / (int(neuron.du.mant) + spec.U_DECAY_OFFSET))
+    u_low, u_high = (int(np.ceil(abs(x) * u_gain)) << spec.WEIGHT_SHIFT for x in a)
+    dv = int(neuron.dv.mant)
+    v_gain = min(float(steps), (1 << spec.DECAY_BITS) / dv) if dv else float(steps)
+    start = np.abs(neuron.v0).max(initial=0)
+    u = (-u_low if a[0] < 0 else u_low, u_high if a[1] > 0 else -u_high)
+    low = min(0.0, (min(0, u[0]) + bias[0]) * v_gain) - start
+    high = max(0.0, (max(0, u[1]) + bias[1]) * v_gain) + start
+    v = (max(int(low), -spec.V_LIMIT), min(int(high), spec.V_LIMIT))
+    readout_tops = neuron.vth is None and high > spec.V_LIMIT
+    return Range(
+        population.name, a, (min(0, u[0]), max(0, u[1])), bias, v, bool(low < -spec.V_LIMIT or readout_tops)
+    )
+
+
+def _bias_range(network: Network, population: Population) -> tuple[int, int]:
+    """Bounds of the bias current, v units, what the host writes included."""
+    if population.bias is None:
+        return 0, 0
+    assert isinstance(population.bias, Fixed)
+    low, high = int(population.bias.mant.min()), int(population.bias.mant.max())
+    for projection in network.incoming(population.name):
+        if projection.on_host:
+            host = arriving(network, projection)
+            half = (1 << projection.host_shift) >> 1
+            low += (host[0] + half) >> projection.host_shift
+            high += (host[1] + half) >> projection.host_shift
+    return low << population.bias.exp, high << population.bias.exp
+
+
+def prove(network: Network) -> tuple[Range, ...]:
+    """Bounds of every population over the network's T, or a refusal.
+
+    Raises:
+        NmcError: NMC-Q01 when u can leave 24 bits, a payload or bias its field, or a readout its range.
+    """
+    ranges = tuple(bound(network, population, network.steps) for population in network.compute)
+    for item in ranges:
+        population = network[item.population]
+        reach = max(abs(item.a[0]), abs(item.a[1]))
+        if isinstance(population.neuron, GradedRelay):
+            if reach > min(population.max_payload, PAYLOAD_LIMIT):
+                _refuse(population, "payload", reach, min(population.max_payload, PAYLOAD_LIMIT))
+            continue
+        current = max(abs(item.u[0]), abs(item.u[1]))
+        if current >= spec.U_FOLD:
+            _refuse(population, "synaptic current u", current, spec.U_FOLD - 1)
+        bias = population.bias
+        if isinstance(bias, Fixed):
+            largest = max(abs(item.bias[0]), abs(item.bias[1])) >> bias.exp
+            if largest > bias.highest:
+                _refuse(population, "bias mantissa", largest, bias.highest)
+        if item.saturates and population.neuron.vth is None:  # type: ignore[union-attr]
+            _refuse(
+                population, f"readout potential after {network.steps} steps", spec.V_LIMIT + 1, spec.V_LIMIT
+            )
+    return ranges
+
+
+def _refuse(population: Population, what: str, measured: int, allowed: int) -> None:
+    raise NmcError(
+        "NMC-Q01",
+        population.label,
+        f"{what} can reach {measured:,}, the chip holds {allowed:,}",
+        "use fewer weight bits (--weight-bits) or a smaller input range",
+        measured=measured,
+        allowed=allowed,
+    )
