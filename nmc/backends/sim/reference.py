@@ -63,17 +63,8 @@ class ReferenceEngine:
             else:
                 spikes, u, v = self._population(network, population, incoming, trains, x, steps)
             trains[population.name] = spikes
-            counter.add(population.name, spikes)
-            if population.name in record:
-                kept[population.name] = (spikes, u, v)
-            if population.name in network.outputs:
-                result = v[:, -1] if network.readout == "potential" else spikes.sum(axis=1, dtype=np.int64)
-                output = np.concatenate([output, result.reshape(samples, -1).astype(np.int64)], axis=1)
-        spikes_of, u_of, v_of = (
-            {name: np.ascontiguousarray(arrays[i], np.int32) for name, arrays in kept.items()}
-            for i in range(3)
-        )
-        return Trace(samples, steps, output, counter.counts, spikes_of, u_of, v_of)
+            collector.add(population.name, spikes, u, v)
+        return collector.trace()
 
     def _population(
         self,
