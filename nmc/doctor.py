@@ -1,0 +1,76 @@
+"""What is here and what is missing: Python, packages, engines; each gap with its remedy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from dataclasses import dataclass
+
+from nmc import __version__
+from nmc.errors import NmcError
+
+CORE = ("numpy", "networkx", "nir", "h5py", "rich", "typer", "jinja2")
+OPTIONAL = {"torch": "torch", "lava-nc": "lava", "lava-dl": "lava"}
+"""Distribution -> the extra that brings it."""
+LAVA_PYTHON = (3, 10)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the diagnosis. Not ``required``: nmc's main job works without it."""
+
+    what: str
+    found: str
+    ok: bool
+    required: bool
+    remedy: str = ""
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _package(distribution: str, extra: str | None) -> Check:
+    version = _version(distribution)
+    if version is not None:
+        return Check(distribution, version, True, extra is None)
+    if extra == "lava" and sys.version_info[:2] != LAVA_PYTHON:
+        remedy = (
+            f"Lava needs Python 3.10, this is {platform.python_version()}: uv sync --python 3.10 --extra lava"
+        )
+    elif extra is None:
+        remedy = f"pip install {distribution}"
+    else:
+        remedy = f"uv sync --extra {extra}, or pip install 'nmc[{extra}]'"
+    return Check(distribution, "missing", False, extra is None, remedy)
+
+
+def _engine(name: str) -> Check:
+    from nmc.backends.engines import engine
+
+    required = name in {"reference", "stepwise"}
+    try:
+        engine(name)
+    except NmcError as error:
+        return Check(f"engine {name}", error.problem, False, required, error.remedy)
+    except ImportError as error:
+        return Check(f"engine {name}", f"cannot be imported ({error})", False, required, "reinstall nmc")
+    return Check(f"engine {name}", "available", True, required)
+
+
+def diagnose() -> tuple[Check, ...]:
+    """Every check, the required ones first. Imports no optional package: engines only look for theirs."""
+    from nmc.backends.engines import NAMES
+
+    supported = sys.version_info >= (3, 10)
+    return (
+        Check("nmc", __version__, True, True),
+        Check("python", platform.python_version(), supported, True, "" if supported else "use Python 3.10"),
+        *(_package(name, None) for name in CORE),
+        *(_package(name, extra) for name, extra in OPTIONAL.items()),
+        *(_engine(name) for name in NAMES),
+    )

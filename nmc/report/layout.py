@@ -1,0 +1,198 @@
+"""How a report looks: its two tables, its facts and its JSON members. Renderers only format these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nmc.report.document import Column, Document, Table
+from nmc.report.model import Activity, Energy, Report, Row
+
+UNKNOWN = "-"
+_UNITS = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+
+
+def energy_unit(joules: float) -> tuple[float, str]:
+    """The unit in which a total reads as a number from 1 to 1000: its size in joules and its name."""
+    return next((unit for unit in _UNITS if abs(joules) >= unit[0]), _UNITS[-1])
+
+
+def format_energy(joules: float) -> str:
+    """Four significant digits with a unit, such as ``12.35 uJ``."""
+    size, name = energy_unit(joules)
+    return f"{joules / size:.4g} {name}"
+
+
+def format_memory(bits: int) -> str:
+    """Bits as KiB, such as ``12.5 KiB``."""
+    return f"{bits / 8192:,.1f} KiB"
+
+
+def _whole(number: int | None) -> str:
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def structure_table(report: Report) -> Table:
+    """What was built: neurons, parameters, synapses, cores, memory, latency."""
+    rows = (*report.rows, report.total)
+
+    def text(title: str, cell: Callable[[Row], str], rank: int = 0) -> Column:
+        return Column(title, tuple(map(cell, rows)), rank=rank)
+
+    def number(title: str, cell: Callable[[Row], int | None], rank: int = 0) -> Column:
+        return Column(title, tuple(_whole(cell(row)) for row in rows), numeric=True, rank=rank)
+
+    memory = tuple(UNKNOWN if row.memory_bits is None else format_memory(row.memory_bits) for row in rows)
+    columns = (
+        text("layer", lambda row: row.name),
+        text("kind", lambda row: row.kind, rank=2),
+        text("shape", lambda row: "x".join(map(str, row.shape)), rank=3),
+        number("neurons", lambda row: row.neurons),
+        number("parameters", lambda row: row.parameters, rank=4),
+        number("synapses", lambda row: row.synapses, rank=5),
+        number("cores", lambda row: row.cores),
+        Column("memory", memory, numeric=True, rank=1),
+        number("latency [steps]", lambda row: row.latency_steps, rank=1),
+    )
+    return Table(f"{report.network} on {report.chip}", columns, has_total=True)
+
+
+def activity_table(report: Report) -> Table | None:
+    """What a run did: spikes, operations, energy per inference; None where nothing was run."""
+    if report.samples is None or report.total.activity is None:
+        return None
+    rows = (*report.rows, report.total)
+    size, unit = energy_unit(report.total.activity.energy.total_J)
+
+    def column(title: str, cell: Callable[[Activity], str], rank: int = 0) -> Column:
+        cells = tuple(UNKNOWN if row.activity is None else cell(row.activity) for row in rows)
+        return Column(title, cells, numeric=True, rank=rank)
+
+    def joules(title: str, term: Callable[[Energy], float], rank: int = 0) -> Column:
+        return column(f"{title} [{unit}]", lambda one: f"{term(one.energy) / size:.3f}", rank)
+
+    def rate(one: Activity) -> str:
+        return UNKNOWN if one.firing_rate is None else f"{one.firing_rate:.4f}"
+
+    columns = (
+        Column("layer", tuple(row.name for row in rows)),
+        column("spikes", lambda one: _whole(one.spikes)),
+        column("rate", rate, rank=1),
+        column("synops", lambda one: _whole(one.synops)),
+        column("graded synops", lambda one: _whole(one.graded_synops), rank=5),
+        column("updates", lambda one: _whole(one.updates), rank=3),
+        column("host MACs", lambda one: _whole(one.host_macs), rank=6),
+        joules("synapse", lambda energy: energy.synapse_J, rank=2),
+        joules("update", lambda energy: energy.update_J, rank=2),
+        joules("spike", lambda energy: energy.spike_J, rank=2),
+        joules("energy", lambda energy: energy.total_J),
+    )
+    title = f"sums over {report.samples:,} samples x {report.steps} steps; energy per inference"
+    return Table(title, columns, has_total=True)
+
+
+def facts(report: Report) -> tuple[tuple[str, str], ...]:
+    """The lines below the tables: (what, value)."""
+    lines = [("network", f"{report.network}, T = {report.steps}"), ("import profile", report.profile)]
+    accuracy = report.accuracy
+    if accuracy is not None:
+        loaded = "" if accuracy.float_accuracy is None else f"float {accuracy.float_accuracy:.2%}, "
+        lines.append(
+            ("accuracy", f"{loaded}integer {accuracy.integer_accuracy:.2%} ({accuracy.samples:,} samples)")
+        )
+    if report.total.cores is not None:
+        lines.append(("cores", f"{report.total.cores:,} used of {report.cores_available:,} on {report.chip}"))
+    if report.total.latency_steps is not None:
+        lines.append(
+            ("latency", f"{report.total.latency_steps} steps per sample, a new sample every {report.steps}")
+        )
+    for one in report.estimates:
+        constants = f"{one.constants} ({one.basis}; {one.source})"
+        lines.append(("energy/inference", f"{format_energy(one.energy.total_J)} with {constants}"))
+    lines += [("assumes", text) for text in report.assumptions]
+    lines.append(("not priced", ", ".join(report.unpriced)))
+    lines += [("note", text) for text in report.notes]
+    return tuple((what, value) for what, value in lines if value)
+
+
+def _energy_data(energy: Energy) -> dict[str, float]:
+    return {
+        "energy_synapse_J": energy.synapse_J,
+        "energy_update_J": energy.update_J,
+        "energy_spike_J": energy.spike_J,
+        "energy_J": energy.total_J,
+    }
+
+
+def _activity_data(activity: Activity) -> dict[str, Any]:
+    return {
+        "spikes": activity.spikes,
+        "grades": activity.grades,
+        "firing_rate": activity.firing_rate,
+        "synops": activity.synops,
+        "graded_synops": activity.graded_synops,
+        "updates": activity.updates,
+        "host_macs": activity.host_macs,
+        **_energy_data(activity.energy),
+    }
+
+
+def _row_data(row: Row) -> dict[str, Any]:
+    return {
+        "neurons": row.neurons,
+        "parameters": row.parameters,
+        "synapses": row.synapses,
+        "cores": row.cores,
+        "memory_bits": row.memory_bits,
+        "latency_steps": row.latency_steps,
+        **({} if row.activity is None else _activity_data(row.activity)),
+    }
+
+
+def _layer_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [
+        {
+            "layer": row.name,
+            "population": row.population,
+            "kind": row.kind,
+            "shape": list(row.shape),
+            **_row_data(row),
+        }
+        for row in rows
+    ]
+
+
+def data(report: Report) -> dict[str, Any]:
+    """The JSON members: SI units, names end in the unit; event counts are sums over samples and steps."""
+    accuracy = report.accuracy
+    return {
+        "nmc_version": report.version,
+        "network": report.network,
+        "chip": report.chip,
+        "profile": report.profile,
+        "steps": report.steps,
+        "samples": report.samples,
+        "cores_available": report.cores_available,
+        "accuracy": None
+        if accuracy is None
+        else {
+            "samples": accuracy.samples,
+            "integer": accuracy.integer_accuracy,
+            "float": accuracy.float_accuracy,
+        },
+        "total": _row_data(report.total),
+        "layers": _layer_data(report.rows),
+        "estimates": [
+            {"constants": one.constants, "basis": one.basis, "source": one.source, **_energy_data(one.energy)}
+            for one in report.estimates
+        ],
+        "assumptions": list(report.assumptions),
+        "unpriced": list(report.unpriced),
+        "notes": list(report.notes),
+    }
+
+
+def document(report: Report) -> Document:
+    """The report for any renderer; schema ``nmc.report/1``."""
+    tables = [structure_table(report), activity_table(report)]
+    return Document("report", data(report), tuple(one for one in tables if one is not None), facts(report))

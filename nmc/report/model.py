@@ -1,0 +1,191 @@
+"""A report as data: one row per population, a total that is exactly their sum, and what was assumed.
+
+Integers are sums over all samples and steps of the run; energies are joules per inference (sample).
+Renderers (``render_text``, ``render_json``, ``render_markdown``, ``render_html``) only format what stands here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Joules per inference, split by what they were spent on.
+
+    Every column of a report adds up to its total to the last bit (``add``), and so does every row
+    (``of``); only in the total row can the terms miss total_J by the last bit.
+    """
+
+    synapse_J: float
+    update_J: float
+    spike_J: float
+    total_J: float
+
+    @classmethod
+    def of(cls, synapse_J: float, update_J: float, spike_J: float) -> Energy:
+        """One population's terms; the total is their correctly rounded sum."""
+        return cls(synapse_J, update_J, spike_J, math.fsum((synapse_J, update_J, spike_J)))
+
+    @classmethod
+    def add(cls, energies: Sequence[Energy]) -> Energy:
+        """Term by term, each sum correctly rounded."""
+        return cls(
+            math.fsum(one.synapse_J for one in energies),
+            math.fsum(one.update_J for one in energies),
+            math.fsum(one.spike_J for one in energies),
+            math.fsum(one.total_J for one in energies),
+        )
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a population did in a run, summed over samples and steps.
+
+    spikes, grades: events sent and sum of their payloads. synops, graded_synops: events and payloads
+    that arrived over the population's incoming synapses. updates: membrane updates. host_macs:
+    multiply-accumulates done by the host for this population. firing_rate: spikes per neuron, step and
+    sample; None where there are no neurons (inputs).
+    """
+
+    spikes: int
+    grades: int
+    synops: int
+    graded_synops: int
+    updates: int
+    host_macs: int
+    firing_rate: float | None
+    energy: Energy
+
+
+@dataclass(frozen=True)
+class Row:
+    """One population, under the user's layer name.
+
+    neurons: on the chip; inputs have none. parameters: distinct stored weights and biases, a tensor
+    shared by several projections counted where it comes first. synapses: connections without sharing,
+    borders counted exactly. cores, memory_bits: None before mapping or where the chip file does not
+    price memory. latency_steps: steps from the input until the population sees a sample's first data;
+    for the total, until the last step of the sample has left the last population.
+    """
+
+    name: str
+    population: str
+    kind: str
+    shape: tuple[int, ...]
+    neurons: int
+    parameters: int
+    synapses: int
+    cores: int | None
+    memory_bits: int | None
+    latency_steps: int | None
+    activity: Activity | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The run priced with one set of constants. ``basis`` says how the constants were obtained."""
+
+    constants: str
+    basis: str
+    source: str
+    energy: Energy
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of samples whose class was right; ``float_accuracy`` of the float model on the same samples."""
+
+    samples: int
+    integer_accuracy: float
+    float_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a compile (and a run) has to say about itself.
+
+    samples: of the run; None when nothing was run, then no row has an activity and there is no estimate.
+    estimates: the set that prices the rows first, then the chip's other sets.
+    """
+
+    network: str
+    chip: str
+    version: str
+    profile: str
+    steps: int
+    samples: int | None
+    rows: tuple[Row, ...]
+    total: Row
+    cores_available: int
+    estimates: tuple[Estimate, ...]
+    accuracy: Accuracy | None
+    assumptions: tuple[str, ...]
+    unpriced: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_text(self, width: int = 120) -> str:
+        """For a terminal of that width."""
+        from nmc.report import layout, render_text
+
+        return render_text.render(layout.document(self), width)
+
+    def to_json(self) -> str:
+        """One JSON document, schema ``nmc.report/1``."""
+        from nmc.report import layout, render_json
+
+        return render_json.render(layout.document(self))
+
+    def to_markdown(self) -> str:
+        """For a pull request or a job summary."""
+        from nmc.report import layout, render_markdown
+
+        return render_markdown.render(layout.document(self))
+
+    def _repr_html_(self) -> str:
+        from nmc.report import layout, render_html
+
+        return render_html.render(layout.document(self))
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    """The sum; None when nothing is known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def total_activity(rows: Sequence[Row], steps: int, samples: int) -> Activity:
+    """The sum of the rows' activities; the rate is that of the neurons, without the inputs' events."""
+    active = [row.activity for row in rows if row.activity is not None]
+    neurons = sum(row.neurons for row in rows)
+    fired = sum(row.activity.spikes for row in rows if row.activity is not None and row.neurons)
+    return Activity(
+        spikes=sum(one.spikes for one in active),
+        grades=sum(one.grades for one in active),
+        synops=sum(one.synops for one in active),
+        graded_synops=sum(one.graded_synops for one in active),
+        updates=sum(one.updates for one in active),
+        host_macs=sum(one.host_macs for one in active),
+        firing_rate=fired / (neurons * steps * samples) if neurons else None,
+        energy=Energy.add([one.energy for one in active]),
+    )
+
+
+def total_row(rows: Sequence[Row], steps: int, samples: int | None) -> Row:
+    """The row below the rows: sums, and the latency of the last step of the deepest population."""
+    levels = [row.latency_steps for row in rows if row.latency_steps is not None]
+    return Row(
+        name="total",
+        population="",
+        kind="",
+        shape=(),
+        neurons=sum(row.neurons for row in rows),
+        parameters=sum(row.parameters for row in rows),
+        synapses=sum(row.synapses for row in rows),
+        cores=_sum([row.cores for row in rows]),
+        memory_bits=_sum([row.memory_bits for row in rows]),
+        latency_steps=max(levels) + steps if levels else None,
+        activity=None if samples is None else total_activity(rows, steps, samples),
+    )

@@ -1,0 +1,35 @@
+"""A document as an HTML fragment, for notebooks: no script, no style, no outside address."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from nmc.errors import one_line
+from nmc.report.document import Document, Table
+
+
+def escape(text: str) -> str:
+    """One line in which nothing is HTML; layer names are untrusted."""
+    return html.escape(one_line(text))
+
+
+def _row(cells: Sequence[str], tag: str) -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _table(table: Table) -> str:
+    rows = table.rows()
+    foot = f"<tfoot>{_row(rows.pop(), 'th')}</tfoot>" if table.has_total else ""
+    head = _row([column.title for column in table.columns], "th")
+    body = "".join(_row(row, "td") for row in rows)
+    return (
+        f"<table><caption>{escape(table.title)}</caption>"
+        f"<thead>{head}</thead><tbody>{body}</tbody>{foot}</table>"
+    )
+
+
+def render(document: Document) -> str:
+    """The tables, then the facts as a list."""
+    items = "".join(f"<li>{escape(what)}: {escape(value)}</li>" for what, value in document.facts)
+    return "".join(map(_table, document.tables)) + f"<ul>{items}</ul>"
