@@ -1,0 +1,113 @@
+"""The order of passes, and the runner that names, times, prints and verifies each of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nmc import timing
+from nmc.chip import Chip
+from nmc.errors import NmcError
+from nmc.ir import FloatArray, Network, Stage
+from nmc.partition.check import check_mapping
+from nmc.partition.tile import partition
+from nmc.quantize import calibrate, inputs, ranges
+from nmc.quantize.network import Quantizer
+from nmc.quantize.support import check_support
+from nmc.verify import verify
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A function Network -> Network with a name and the stage of its result."""
+
+    name: str
+    stage: Stage
+    run: Callable[[Network], Network]
+
+
+@dataclass(frozen=True)
+class PassDone:
+    """What the observer of ``run_passes`` gets after each pass."""
+
+    name: str
+    seconds: float
+    network: Network
+
+
+def pipeline(chip: Chip, data: FloatArray | None, weight_bits: int) -> tuple[Pass, ...]:
+    """Every pass from FLOAT to MAPPED, in order.
+
+    Args:
+        chip: limits and capabilities.
+        data: calibration samples, (N, *shape) frames or (N, T, *shape) trains; None: none.
+        weight_bits: 2 to 8.
+    """
+
+    def quantize(network: Network) -> Network:
+        statistics = None if data is None else calibrate.measure(network, data)
+        return Quantizer(weight_bits, statistics, data)(network)
+
+    def prove(network: Network) -> Network:
+        ranges.prove(network)
+        return network
+
+    def check(network: Network) -> Network:
+        check_mapping(network, chip)
+        return network
+
+    host = () if chip.payload_bits else (Pass("host-input", Stage.FLOAT, inputs.host_input),)
+    return (
+        *host,
+        Pass("balance", Stage.TIMED, lambda network: timing.balance(network, chip.max_delay)),
+        Pass("quantize", Stage.QUANTIZED, quantize),
+        Pass("check-support", Stage.QUANTIZED, lambda network: check_support(network, chip)),
+        Pass("prove-ranges", Stage.QUANTIZED, prove),
+        Pass("partition", Stage.MAPPED, lambda network: partition(network, chip)),
+        Pass("check-mapping", Stage.MAPPED, check),
+    )
+
+
+def run_passes(
+    network: Network,
+    passes: Sequence[Pass],
+    *,
+    stop_after: str | None = None,
+    observe: Callable[[PassDone], None] | None = None,
+) -> Network:
+    """Run the passes in order; verify after each; tell ``observe``; stop after the named one.
+
+    Raises:
+        NmcError: NMC-U03 when ``stop_after`` names no pass, and whatever the passes refuse.
+        InternalError: a pass broke a rule of ``verify.py``.
+    """
+    names = [step.name for step in passes]
+    if stop_after is not None and stop_after not in names:
+        raise NmcError("NMC-U03", stop_after, "is no pass", f"passes are: {', '.join(names)}")
+    verify(network, network.stage)
+    for step in passes:
+        start = time.perf_counter()
+        network = step.run(network)
+        verify(network, step.stage)
+        if observe is not None:
+            observe(PassDone(step.name, time.perf_counter() - start, network))
+        if step.name == stop_after:
+            break
+    return network
+
+
+def describe(network: Network) -> str:
+    """The network as text, one line per population and projection: what ``--print-after`` shows."""
+    lines = [f"network {network.name} at {network.stage.name}, T = {network.steps}"]
+    for population, incoming in network.walk():
+        level = "" if population.level is None else f" level {population.level}"
+        neuron = type(population.neuron).__name__
+        shape = "x".join(map(str, population.shape))
+        lines.append(f"{population.name} [{shape}] {neuron}{level} payload {population.max_payload}")
+        for projection in incoming:
+            where = " on host" if projection.on_host else f" delay {projection.delay}"
+            lines.append(
+                f"  <- {projection.source} by {projection.name} {type(projection.synapse).__name__}{where}"
+            )
+    return "\n".join(lines)
