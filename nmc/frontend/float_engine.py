@@ -1,0 +1,327 @@
+"""The float engine: what the imported network says, step by step, before any chip is considered.
+
+``run`` executes an op graph with every semantics an import profile can state (it is what an import is
+checked with); ``run_network`` executes a FLOAT or TIMED Network layer by layer (it is what calibration
+sees). Both work on all samples at once, layer by layer over all steps, in topological order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nmc import ir, synapse
+from nmc.errors import InternalError, NmcError
+from nmc.frontend import opgraph as og
+from nmc.frontend.opgraph import OpGraph, ResetRule
+from nmc.frontend.shapes import spread
+from nmc.ir import Compare, FloatArray, FloatNeuron, GradedRelay, Network, Reset, Shape, Synapse
+
+Array = npt.NDArray[Any]
+
+MAX_ROWS_ELEMENTS = 1 << 24
+"""Elements of the largest intermediate (im2col) array per call; samples and steps are split to stay below."""
+
+
+# --- data -------------------------------------------------------------------------------------------
+
+
+def as_trains(x: npt.ArrayLike, shape: Shape, steps: int, who: str) -> FloatArray:
+    """Samples as (N, T, *shape), or (N, 1, *shape) for frames, which hold for every step; float64.
+
+    Raises NmcError NMC-D02 for a wrong shape or number of steps, NMC-U02 for ``steps`` below 1.
+    """
+    if steps < 1:
+        raise NmcError("NMC-U02", "steps", f"{steps} time steps", "give at least 1")
+    array = np.asarray(x, dtype=np.float64)
+    if array.ndim == 1 + len(shape) and array.shape[1:] == shape:
+        return array[:, None]
+    if array.ndim == 2 + len(shape) and array.shape[2:] == shape:
+        if array.shape[1] < steps:
+            raise NmcError("NMC-D02", who, f"trains of {array.shape[1]} steps, {steps} asked for")
+        return array[:, :steps]
+    sizes = ", ".join(map(str, shape))
+    raise NmcError("NMC-D02", who, f"data of shape {array.shape}, expected (N, {sizes}) or (N, T, {sizes})")
+
+
+def over_time(function: Callable[[Array], Array], x: Array, growth: int = 1) -> Array:
+    """Apply a function of (rows, *shape) to (N, T, *shape), in pieces of bounded size."""
+    n, t = x.shape[:2]
+    rows = x.reshape(n * t, *x.shape[2:])
+    piece = max(1, MAX_ROWS_ELEMENTS // max(1, growth * rows[:1].size))
+    if len(rows) <= piece:
+        result = function(rows)
+    else:
+        result = np.concatenate([function(rows[i : i + piece]) for i in range(0, len(rows), piece)])
+    return result.reshape(n, t, *result.shape[1:])
+
+
+def current(operator: Synapse, weight: FloatArray, x: Array) -> Array:
+    """``synapse.apply`` over (N, T, *shape)."""
+    growth = int(np.prod(weight.shape[2:])) if isinstance(operator, ir.Conv2d) else 1
+    if isinstance(operator, ir.SumPool2d):
+        growth = operator.kernel[0] * operator.kernel[1]
+    return over_time(lambda rows: synapse.apply(operator, weight, rows), x, growth)
+
+
+# --- op graph ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class FloatRun:
+    """What ``run`` returns.
+
+    values: per recorded node its output (N, T, *shape).
+    output: (N, *shape): sum over T of what the output node gets (spike counts), or the potential
+    after the last step where the network ends in a neuron that never fires.
+    """
+
+    values: dict[str, Array]
+    output: Array
+
+
+def run(
+    graph: OpGraph,
+    x: npt.ArrayLike,
+    steps: int,
+    record: Collection[str] | None = None,
+    dtype: npt.DTypeLike = np.float64,
+) -> FloatRun:
+    """Execute an op graph.
+
+    Args:
+        graph: with one Input and one Output.
+        x: (N, *shape) frames, held for every step, or (N, T, *shape) trains.
+        steps: T.
+        record: names of the nodes to keep; None keeps all.
+        dtype: float64, or float32: every op's result is rounded to it and neurons compute in it.
+
+    Raises:
+        NmcError: NMC-U03 for an unknown name in ``record``, NMC-D02 for data that do not fit.
+    """
+    (source,), (sink,) = graph.named(og.Input), graph.named(og.Output)
+    for name in record or ():
+        if name not in graph.nodes:
+            raise NmcError("NMC-U03", name, "no node of that name")
+    values: dict[str, Array] = {}
+    last_use = {before: name for name in graph.order for before in graph.before(name)}
+    kept: dict[str, Array] = {}
+    for name in graph.order:
+        operands = [values[before] for before in graph.before(name)]
+        if name == source:
+            value: Array = as_trains(x, graph.shapes[name], steps, name)
+        else:
+            value = _evaluate(graph.nodes[name], operands, graph.shapes[name], steps, np.dtype(dtype))
+        values[name] = value.astype(dtype, copy=False)
+        if record is None or name in record:
+            kept[name] = np.broadcast_to(values[name], (len(value), steps, *graph.shapes[name]))
+        for before in set(graph.before(name)):
+            if last_use[before] == name and before != sink:
+                del values[before]
+    final = values[sink]
+    if readout(graph) == "potential":
+        return FloatRun(kept, final[:, -1])
+    total = final.sum(axis=1) if final.shape[1] == steps else final[:, 0] * steps
+    return FloatRun(kept, total)
+
+
+def readout(graph: OpGraph) -> str:
+    """ "potential" when the network ends in a neuron that never fires, else "count"."""
+    (sink,) = graph.named(og.Output)
+    sources = graph.before(sink)
+    while len(sources) == 1 and isinstance(graph.nodes[sources[0]], og.Flatten):
+        sources = graph.before(sources[0])
+    ends = [graph.nodes[name] for name in sources]
+    return "potential" if any(isinstance(op, og.Neuron) and op.threshold is None for op in ends) else "count"
+
+
+def _evaluate(op: og.Op, operands: list[Array], shape: Shape, steps: int, dtype: np.dtype[Any]) -> Array:
+    """Output (N, T or 1, *shape) of one op; 1 where nothing changes from step to step."""
+    if isinstance(op, og.Concat):
+        longest = max(x.shape[1] for x in operands)
+        same = [np.broadcast_to(x, (len(x), longest, *x.shape[2:])) for x in operands]
+        return np.concatenate(same, axis=op.axis + 2)
+    if isinstance(op, og.Sub):
+        return np.asarray(operands[0] - operands[1])
+    if isinstance(op, og.Mul):
+        return _reduce(np.multiply, operands)
+    x = _reduce(np.add, operands)
+    if isinstance(op, og.Neuron):
+        return fire(op, x, steps, dtype)
+    if isinstance(op, og.Conv2d):
+        y = current(ir.Conv2d(op.stride, op.padding, op.dilation, op.groups), op.weight, x)
+        return y if op.bias is None else y + op.bias[:, None, None]
+    if isinstance(op, og.Linear):
+        y = current(ir.Dense(), op.weight, x)
+        return y if op.bias is None else y + op.bias
+    if isinstance(op, og.BatchNorm):
+        axes = (slice(None), *[None] * (len(shape) - 1))
+        return np.asarray(x * op.factor[axes] + op.offset[axes])
+    if isinstance(op, og.Scale):
+        return np.asarray(x * spread(op.factor, shape))
+    if isinstance(op, og.SumPool | og.AvgPool):
+        area = op.kernel[0] * op.kernel[1] if isinstance(op, og.AvgPool) else 1
+        return current(ir.SumPool2d(op.kernel, op.stride, op.padding), np.array(1.0 / area), x)
+    if isinstance(op, og.MaxPool):
+        return over_time(lambda rows: _max_pool(op, rows), x)
+    if isinstance(op, og.Flatten):
+        return x.reshape(*x.shape[:2], *shape)
+    if isinstance(op, og.ReLU):
+        return np.maximum(x, 0)
+    if isinstance(op, og.TimeMean):
+        return np.asarray(x.mean(axis=1, keepdims=True))
+    if isinstance(op, og.Add | og.Output):
+        return x
+    raise InternalError(f"the float engine does not know {type(op).__name__}")
+
+
+def _reduce(function: Callable[[Array, Array], Array], operands: list[Array]) -> Array:
+    result = operands[0]
+    for operand in operands[1:]:
+        result = function(result, operand)
+    return result
+
+
+def _max_pool(op: og.MaxPool, x: Array) -> Array:
+    """(rows, C, H, W) -> maximum over windows; padding is minus infinity."""
+    (ph, pw), (sh, sw) = op.padding, op.stride
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, op.kernel, (2, 3))  # type: ignore[call-overload]
+    return np.asarray(windows[:, :, ::sh, ::sw].max(axis=(-2, -1)))
+
+
+def fire(op: og.Neuron, x: Array, steps: int, dtype: npt.DTypeLike = np.float64) -> Array:
+    """Spikes (N, T, *shape) of a neuron op on its input (N, T or 1, *shape); the potential if it never fires.
+
+    The update is the normal form in ``opgraph.Neuron``.
+    """
+    shape = x.shape[2:]
+    p = {
+        name: spread(values, shape).astype(dtype)
+        for name in og.NEURON_ARRAYS
+        if (values := getattr(op, name)) is not None
+    }
+    leak = (1 - p["keep_v"]) * p["v_leak"]
+    result = np.empty((len(x), steps, *shape), dtype)
+    u = np.zeros((len(x), *shape), dtype)
+    v = np.broadcast_to(p["v0"], u.shape).copy()
+    spikes = np.zeros_like(u)
+    for t in range(steps):
+        u = p["keep_u"] * u + p["w_in"] * x[:, t if x.shape[1] > 1 else 0]
+        previous = spikes
+        v = p["keep_v"] * v + p["gain"] * u + leak
+        if op.threshold is None:
+            result[:, t] = v
+            continue
+        threshold = p["threshold"]
+        if op.reset is ResetRule.SUBTRACT_NEXT:
+            v = v - previous * threshold
+        elif op.reset is ResetRule.BLANK_NEXT:
+            v = np.where(previous > 0, 0, v)
+        over = v > threshold if op.compare is Compare.GREATER else v >= threshold
+        spikes = np.where(over, np.floor(v / threshold) if op.multi_spike else 1, 0).astype(dtype)
+        if op.reset is ResetRule.VALUE:
+            v = np.where(over, p["v_reset"], v)
+        elif op.reset is ResetRule.SUBTRACT:
+            v = v - spikes * threshold
+        result[:, t] = spikes
+    return result
+
+
+# --- network ----------------------------------------------------------------------------------------
+
+
+def run_network(
+    network: Network, x: FloatArray, steps: int, record: Collection[str] = ()
+) -> dict[str, FloatArray]:
+    """Execute a FLOAT or TIMED Network in float64, layer by layer; levels and delays play no role.
+
+    Input scales, rounding and clips are ignored: they belong to the integers.
+
+    Args:
+        network: with one input population.
+        x: (N, *shape) frames, held for every step, or (N, T, *shape) trains.
+        steps: T.
+        record: a population's name keeps its spikes (payloads); ``"current/" + name`` keeps the sum of
+            the projections into it, bias excluded; ``"v/" + name`` keeps v before the reset.
+
+    Returns:
+        Under every recorded key (N, T, *shape); under ``"output/" + name`` per output population
+        (N, *shape): spike counts, or for a readout that never fires v after the last step.
+
+    Raises:
+        NmcError: NMC-U03 for an unknown key in ``record``, NMC-D02 for data that do not fit.
+    """
+    wanted = set(record)
+    for key in wanted:
+        if key.removeprefix("current/").removeprefix("v/") not in network:
+            raise NmcError("NMC-U03", key, "no population of that name")
+    remaining = {
+        population.name: len(network.outgoing(population.name)) for population in network.populations
+    }
+    spikes: dict[str, Array] = {}
+    result: dict[str, FloatArray] = {}
+    for population, incoming in network.walk():
+        name, full = population.name, (steps, *population.shape)
+        if population.is_input:
+            spikes[name] = as_trains(x, population.shape, steps, population.label)
+        else:
+            currents = [
+                current(p.synapse, _float_weight(p), spikes[p.source]).reshape(len(x), -1, *population.shape)
+                for p in incoming
+            ]
+            total = _reduce(np.add, currents)
+            if f"current/{name}" in wanted:
+                result[f"current/{name}"] = np.broadcast_to(total, (len(total), *full))
+            spikes[name], v = _fire_network(population, total, steps)
+            if f"v/{name}" in wanted:
+                result[f"v/{name}"] = v
+            if name in network.outputs:
+                fires = getattr(population.neuron, "threshold", None) is not None
+                result[f"output/{name}"] = spikes[name].sum(axis=1) if fires else v[:, -1]
+        if name in wanted:
+            result[name] = np.broadcast_to(spikes[name], (len(spikes[name]), *full))
+        for projection in incoming:
+            remaining[projection.source] -= 1
+            if remaining[projection.source] == 0:
+                del spikes[projection.source]
+    return result
+
+
+def _float_weight(projection: ir.Projection) -> FloatArray:
+    if isinstance(projection.weight, ir.Fixed):
+        raise InternalError(
+            f"projection {projection.name} is quantized; the float engine runs FLOAT and TIMED"
+        )
+    return projection.weight
+
+
+def _fire_network(population: ir.Population, a: FloatArray, steps: int) -> tuple[FloatArray, FloatArray]:
+    """Spikes and v before the reset, both (N, T, *shape), from the current (N, T or 1, *shape)."""
+    neuron = population.neuron
+    if isinstance(neuron, GradedRelay):
+        train = np.broadcast_to(a, (len(a), steps, *population.shape))
+        return train, train
+    if not isinstance(neuron, FloatNeuron) or isinstance(population.bias, ir.Fixed):
+        raise InternalError(
+            f"population {population.name} is quantized; the float engine runs FLOAT and TIMED"
+        )
+    bias = 0.0 if population.bias is None else population.bias
+    spikes = np.zeros((len(a), steps, *population.shape))
+    before = np.empty_like(spikes)
+    u = np.zeros((len(a), *population.shape))
+    v = np.broadcast_to(neuron.v0, u.shape)
+    for t in range(steps):
+        u = neuron.keep_u * u + a[:, t if a.shape[1] > 1 else 0]
+        v = neuron.keep_v * v + u + bias
+        before[:, t] = v
+        if neuron.threshold is None:
+            continue
+        over = v > neuron.threshold if neuron.compare is Compare.GREATER else v >= neuron.threshold
+        spikes[:, t] = over
+        v = np.where(over, v - neuron.threshold if neuron.reset is Reset.SUBTRACT else 0.0, v)
+    return spikes, before

@@ -1,0 +1,382 @@
+"""From the op graph to populations and projections: what "+" means on a chip.
+
+Every value in the op graph is a current: a sum of terms "operator applied to the spikes of one
+population", plus a constant. Linear ops act on every term (F(A + S) = F(A) + F(S), all terms of one
+layer holding the same weight array), so pools, flattening, scales and sums cost no population. A neuron
+turns its current into projections. With ``joins="relay"`` a sum of spikes that a weighted layer reads
+becomes a population of its own, which sends the sum as one graded spike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from nmc import ir, synapse
+from nmc.errors import NmcError
+from nmc.frontend import opgraph as og
+from nmc.frontend.compose import Operator, compose, dense
+from nmc.frontend.neuron_fold import FoldedNeuron, collapse, fold_neuron
+from nmc.frontend.opgraph import OpGraph
+from nmc.frontend.shapes import spread
+from nmc.ir import Encoding, FloatArray, FloatNeuron, Identity, InputNeuron, Network, Population, Shape
+
+Joins: TypeAlias = Literal["distribute", "relay"]
+SpikeSum: TypeAlias = frozenset[tuple[str, int]]
+"""(population, how often) of every addend."""
+
+ONE = og.constant(1.0)
+
+REFUSED = {
+    og.MaxPool: "a max pool has no lowering yet; use an average pool, or a convolution with stride",
+    og.Mul: "a product of spikes has no lowering yet; train the SEW block with ADD",
+    og.Concat: "a concatenation has no lowering yet; add the branches, or split the next convolution",
+    og.ReLU: "a ReLU carries values, not spikes; replace it by a spiking neuron",
+    og.TimeMean: "a mean over time is only possible at the very end; move it behind the last layer",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """``weight`` applied by ``synapse`` to the spikes of population ``source``, giving ``shape``.
+
+    path: the user's layers on the way, those that hold numbers.
+    """
+
+    source: str
+    synapse: ir.Synapse
+    weight: FloatArray
+    shape: Shape
+    path: tuple[str, ...] = ()
+
+    @property
+    def scalar(self) -> float | None:
+        """k when the term is k times the spikes, one to one; else None."""
+        identity = isinstance(self.synapse, Identity) and self.weight.size == 1
+        return float(self.weight.reshape(())) if identity else None
+
+
+@dataclass(frozen=True, eq=False)
+class Current:
+    """A sum of terms and a constant; bias has the node's shape, None for zero."""
+
+    terms: tuple[Term, ...]
+    bias: FloatArray | None = None
+
+
+def lower(graph: OpGraph, steps: int, joins: Joins, encoding: Encoding) -> Network:
+    """Op graph to Network, stage FLOAT.
+
+    Args:
+        graph: with one Input and one Output; batch norms that are left act as scales.
+        steps: T, at least 1.
+        joins: how sums of spikes that a weighted layer reads are lowered.
+        encoding: how samples enter.
+
+    Raises:
+        NmcError: NMC-G05 for an op without a lowering, NMC-Q03 for a neuron that the float Network
+            cannot state, NMC-G08 for a dead end, NMC-U02 for ``steps`` below 1, and those of shape
+            inference.
+    """
+    if steps < 1:
+        raise NmcError("NMC-U02", "steps", f"{steps} time steps", "give at least 1")
+    graph.check_ends()
+    return _Lowering(graph, joins, encoding).network(steps)
+
+
+class _Lowering:
+    """One lowering in progress: populations and projections so far, and memory of folded weights.
+
+    The memory folds the weights of a layer that reads several terms once, so that its projections share
+    one array. Keys hold the ids of arrays; values keep those arrays alive.
+    """
+
+    def __init__(self, graph: OpGraph, joins: Joins, encoding: Encoding) -> None:
+        self.graph, self.joins, self.encoding = graph, joins, encoding
+        self.currents: dict[str, Current] = {}
+        self.populations: dict[str, Population] = {}
+        self.projections: dict[str, ir.Projection] = {}
+        self.sum_names: dict[SpikeSum, str] = {}
+        self.relays: dict[SpikeSum, str] = {}
+        self.folded: dict[tuple[object, ...], tuple[Operator, tuple[object, ...]]] = {}
+
+    def network(self, steps: int) -> Network:
+        output, readout = "", ""
+        for name in self.graph.order:
+            op = self.graph.nodes[name]
+            if isinstance(op, og.Output):
+                output, readout = self._output(name)
+            else:
+                self.currents[name] = self._value(name, op)
+        return Network(
+            self.graph.name,
+            ir.Stage.FLOAT,
+            tuple(self.populations.values()),
+            tuple(self.projections.values()),
+            (output,),
+            steps,
+            readout,
+            notes=self.graph.notes,
+        )
+
+    # --- values ---------------------------------------------------------------------------------------
+
+    def _value(self, name: str, op: og.Op) -> Current:
+        if isinstance(op, og.Input):
+            return self._input(name, op)
+        if type(op) in REFUSED and not self._is_last(name, op):
+            problem, remedy = REFUSED[type(op)].split("; ")
+            raise NmcError("NMC-G05", name, problem, remedy)
+        operands = [self.currents[before] for before in self.graph.before(name)]
+        if isinstance(op, og.Sub):
+            operands[1] = self._times(operands[1], -1.0)
+        current = self._sum(operands)
+        if isinstance(op, og.Neuron):
+            return self._neuron(name, op, current)
+        if isinstance(op, og.Flatten):
+            shape = self.graph.shapes[name]
+            return replace(current, bias=None if current.bias is None else current.bias.reshape(shape))
+        if isinstance(op, og.Add | og.Sub | og.TimeMean):
+            key = self._spike_sum(current)
+            if key is not None:
+                self.sum_names.setdefault(key, name)
+            return current
+        return self._linear(name, op, self._joined(name, current))
+
+    def _is_last(self, name: str, op: og.Op) -> bool:
+        after = self.graph.after(name)
+        return isinstance(op, og.TimeMean) and all(isinstance(self.graph.nodes[n], og.Output) for n in after)
+
+    def _input(self, name: str, op: og.Input) -> Current:
+        self.populations[name] = Population(name, op.shape, InputNeuron(self.encoding), origin=(name,))
+        return self._spikes_of(name)
+
+    def _spikes_of(self, name: str) -> Current:
+        return Current((Term(name, Identity(), ONE, self.populations[name].shape),))
+
+    def _linear(self, name: str, op: og.Op, current: Current) -> Current:
+        """A weighted layer, scale or pool on every term and on the constant."""
+        before = self.graph.shapes[self.graph.before(name)[0]]
+        shape = self.graph.shapes[name]
+        terms = tuple(
+            self._after(term, self._operator(op, before, term.shape), name) for term in current.terms
+        )
+        bias = self._own_bias(op, shape)
+        if current.bias is not None:
+            operator, weight = self._operator(op, before, before)
+            moved = synapse.apply(operator, weight, current.bias[None])[0]
+            bias = moved if bias is None else moved + bias
+        return Current(terms, bias)
+
+    def _operator(self, op: og.Op, before: Shape, natural: Shape) -> Operator:
+        """The op as synapse and weight, for an operand of node shape ``before`` that lies as ``natural``."""
+        if isinstance(op, og.Conv2d):
+            return ir.Conv2d(op.stride, op.padding, op.dilation, op.groups), op.weight
+        if isinstance(op, og.Linear):
+            return ir.Dense(), op.weight
+        if isinstance(op, og.SumPool | og.AvgPool):
+            area = op.kernel[0] * op.kernel[1] if isinstance(op, og.AvgPool) else 1
+            return ir.SumPool2d(op.kernel, op.stride, op.padding), self._memo(
+                ("pool", area), lambda: (Identity(), og.constant(1.0 / area)), op
+            )[1]
+        if isinstance(op, og.BatchNorm | og.Scale):
+            return self._memo(("scale", id(op), natural), lambda: _scale(op, before, natural), op)
+        raise NmcError("NMC-G05", type(op).__name__, "has no lowering")
+
+    @staticmethod
+    def _own_bias(op: og.Op, shape: Shape) -> FloatArray | None:
+        values = op.offset if isinstance(op, og.BatchNorm) else getattr(op, "bias", None)
+        if values is None:
+            return None
+        return np.broadcast_to(values.reshape(-1, *[1] * (len(shape) - 1)), shape)
+
+    # --- terms ----------------------------------------------------------------------------------------
+
+    def _memo(self, key: tuple[object, ...], make: Callable[[], Operator], *alive: object) -> Operator:
+        if key not in self.folded:
+            self.folded[key] = (make(), alive)
+        return self.folded[key][0]
+
+    def _after(self, term: Term, operator: Operator, name: str) -> Term:
+        """The term with one more operator behind it."""
+        source = self.populations[term.source].shape
+        first = (term.synapse, term.weight)
+        key = (first[0], id(first[1]), source, operator[0], id(operator[1]))
+        folded = self._memo(key, lambda: compose(first, operator, source, name), first, operator)
+        if isinstance(operator[0], Identity):
+            shape = term.shape
+        else:
+            shape = synapse.output_shape(folded[0], folded[1].shape, source, name)
+        return Term(term.source, *folded, shape, (*term.path, name))
+
+    def _times(self, current: Current, factor: float) -> Current:
+        terms = tuple(self._scaled(term, factor) for term in current.terms)
+        return Current(terms, None if current.bias is None else current.bias * factor)
+
+    def _scaled(self, term: Term, factor: float) -> Term:
+        key = ("times", id(term.weight), factor)
+        scaled = self._memo(key, lambda: (term.synapse, ir.frozen(term.weight * factor)), term.weight)
+        return replace(term, weight=scaled[1])
+
+    def _sum(self, operands: Iterable[Current]) -> Current:
+        """Adds currents; a term that occurs k times becomes one of k times the weight."""
+        bias: FloatArray | None = None
+        groups: dict[tuple[object, ...], list[Term]] = {}
+        for current in operands:
+            if current.bias is not None:
+                bias = current.bias if bias is None else bias + current.bias
+            for term in current.terms:
+                kind = "identity" if term.scalar is not None else id(term.weight)
+                groups.setdefault((term.source, term.synapse, kind), []).append(term)
+        terms = []
+        for group in groups.values():
+            term, count = group[0], float(len(group))
+            if term.scalar is not None:
+                total = sum(t.scalar or 0.0 for t in group)
+                term, count = replace(term, weight=ONE), total
+            path = tuple(dict.fromkeys(name for t in group for name in t.path))
+            if count:
+                terms.append(replace(term if count == 1 else self._scaled(term, count), path=path))
+        return Current(tuple(terms), bias)
+
+    # --- joins ----------------------------------------------------------------------------------------
+
+    def _spike_sum(self, current: Current) -> SpikeSum | None:
+        """The addends of a sum of spikes; None when the current is anything else."""
+        if current.bias is not None or len(current.terms) < 2:
+            return None
+        for term in current.terms:
+            whole = term.scalar is not None and term.scalar >= 1 and term.scalar.is_integer()
+            # An analog input is scaled by the quantizer, so its integers cannot be added to spikes.
+            analog = self.populations[term.source].is_input and self.encoding is not Encoding.SPIKES
+            if not whole or analog:
+                return None
+        return frozenset((term.source, int(term.scalar or 0)) for term in current.terms)
+
+    def _joined(self, consumer: str, current: Current) -> Current:
+        """What a weighted layer reads: with ``joins="relay"`` a sum of spikes becomes one population."""
+        key = self._spike_sum(current) if self.joins == "relay" else None
+        if key is None:
+            return current
+        if key not in self.relays:
+            self.relays[key] = self._relay(consumer, key, current)
+        return self._spikes_of(self.relays[key])
+
+    def _relay(self, consumer: str, key: SpikeSum, current: Current) -> str:
+        """A population that adds; it builds on the largest sum that is already there (a deep stage of SEW
+        blocks adds one branch per block, where NIR lists all of them at every layer)."""
+        part = max((k for k in self.relays if k < key), key=len, default=frozenset[tuple[str, int]]())
+        terms = [term for term in current.terms if (term.source, term.scalar) not in part]
+        if part:
+            terms.insert(0, self._spikes_of(self.relays[part]).terms[0])
+        payload = sum(int(t.scalar or 0) * self.populations[t.source].max_payload for t in terms)
+        labels = "+".join(self.populations[term.source].label for term in current.terms)
+        name = self.sum_names.get(key) or self._fresh(f"{consumer}.sum")
+        population = Population(name, current.terms[0].shape, ir.GradedRelay(), max_payload=payload)
+        self.populations[name] = replace(population, origin=(self.sum_names.get(key, labels),))
+        self._project(name, terms)
+        return name
+
+    # --- populations ----------------------------------------------------------------------------------
+
+    def _neuron(self, name: str, op: og.Neuron, current: Current) -> Current:
+        node = self.graph.shapes[name]
+        shapes = {term.shape for term in current.terms if not isinstance(term.synapse, Identity)}
+        shape = shapes.pop() if len(shapes) == 1 else node
+        folded = fold_neuron(name, op, current.bias, node, shape)
+        self._populate(name, shape, folded, current.terms, (name,))
+        return self._spikes_of(name)
+
+    def _populate(
+        self, name: str, shape: Shape, folded: FoldedNeuron, terms: tuple[Term, ...], origin: tuple[str, ...]
+    ) -> None:
+        if not terms:
+            raise NmcError("NMC-G05", name, "its input is always zero", "remove it")
+        neuron = folded.neuron
+        host = any(self.populations[term.source].is_input for term in terms)
+        if host and self.encoding is Encoding.CURRENT and neuron.keep_u:
+            raise NmcError(
+                "NMC-Q03",
+                name,
+                "a current filter (CUBA) on the analog input, which enters behind the filter",
+                "use graded input or a neuron without filter",
+            )
+        if not (folded.factor.size == 1 and folded.factor.reshape(()) == 1):
+            factor = (Identity(), folded.factor)
+            terms = tuple(replace(self._after(t, factor, name), path=t.path) for t in terms)
+        self.populations[name] = Population(name, shape, neuron, folded.bias, origin=origin)
+        self._project(name, terms)
+
+    def _output(self, name: str) -> tuple[str, str]:
+        """(population, readout). Whatever is not a neuron at the end gets a readout that integrates it."""
+        current = self._sum(self.currents[before] for before in self.graph.before(name))
+        if len(current.terms) == 1 and current.bias is None and current.terms[0].scalar == 1:
+            end = self.populations[current.terms[0].source]
+            if isinstance(end.neuron, FloatNeuron):
+                return end.name, "potential" if end.neuron.threshold is None else "count"
+        last, shape = self.graph.before(name)[-1], self.graph.shapes[name]
+        population = last if last not in self.populations else self._fresh(f"{last}.readout")
+        folded = fold_neuron(last, og.Neuron(None), current.bias, shape, shape)
+        self._populate(population, shape, folded, current.terms, (last,))
+        return population, "potential"
+
+    def _project(self, target: str, terms: Iterable[Term]) -> None:
+        layers = Counter(term.path[-1] for term in terms if term.path)
+        for term in terms:
+            source = self.populations[term.source]
+            if isinstance(source.neuron, FloatNeuron) and source.neuron.threshold is None:
+                problem = f"never fires, yet {target} reads it"
+                raise NmcError("NMC-G05", term.source, problem, "end the network there")
+            operator = self._fitted(term, target)
+            layer = term.path[-1] if term.path else target
+            alone = layers[layer] == 1 and layer not in self.projections
+            name = layer if alone else f"{layer}.from.{term.source}"
+            name = _unique(self.projections, name)
+            self.projections[name] = ir.Projection(
+                name,
+                term.source,
+                target,
+                *operator,
+                on_host=source.is_input and self.encoding is Encoding.CURRENT,
+                origin=term.path or (target,),
+            )
+
+    def _fitted(self, term: Term, target: str) -> Operator:
+        """The term's operator, as a matrix where it gives another shape than its flat target has."""
+        source, shape = self.populations[term.source].shape, self.populations[target].shape
+        if isinstance(term.synapse, Identity):
+            fits = all(size == 1 for size in term.weight.shape[1:])
+        else:
+            fits = term.shape == shape
+        operator: Operator = (term.synapse, term.weight)
+        if fits:
+            return operator
+        if len(shape) != 1:
+            raise NmcError("NMC-G05", target, "its factors differ inside of a channel", "use one per channel")
+        key = ("dense", term.synapse, id(term.weight), source)
+        return self._memo(key, lambda: (ir.Dense(), dense(operator, source, target)), operator)
+
+    def _fresh(self, name: str) -> str:
+        """A population name that no node has."""
+        return _unique({*self.populations, *self.graph.nodes}, name)
+
+
+def _unique(taken: Container[str], name: str) -> str:
+    candidate, index = name, 2
+    while candidate in taken:
+        candidate, index = f"{name}.{index}", index + 1
+    return candidate
+
+
+def _scale(op: og.BatchNorm | og.Scale, before: Shape, natural: Shape) -> Operator:
+    if isinstance(op, og.Scale):
+        factor = spread(op.factor, before)
+    else:
+        factor = np.broadcast_to(op.factor.reshape(-1, *[1] * (len(before) - 1)), before)
+    assert math.prod(before) == math.prod(natural)
+    return Identity(), collapse(factor.reshape(natural))
