@@ -1,0 +1,182 @@
+"""A chip is data: limits, encodings and energies, each number with its source (``chips/*.toml``).
+
+A new chip needs a TOML file and no Python; ``chips/loihi1.toml`` explains the form.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nmc.errors import NmcError
+from nmc.safeio import Limits, read_bytes
+
+BASES = ("published", "code", "inferred", "simulated", "measured", "estimated", "choice", "unsourced")
+ENERGY_TERMS = (
+    "synop",
+    "synop_conv",
+    "synop_dense",
+    "synop_sparse",
+    "update_active",
+    "update_idle",
+    "spike",
+    "message_out",
+    "message_in",
+    "hop_tile",
+    "hop_east_west",
+    "hop_north_south",
+    "barrier_min",
+    "barrier_max",
+)
+MAX_BYTES = 1 << 20
+FOLDER = Path(__file__).parent / "chips"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of a chip file: what is claimed, on what basis, from where.
+
+    value None: basis says whether it is unknown or unlimited, source says why.
+    """
+
+    key: str
+    value: Any
+    basis: str
+    source: str
+
+
+@dataclass(frozen=True)
+class EnergyTerm:
+    """Price of one event: joules and seconds, None where the set has none. ``ENERGY_TERMS`` names them."""
+
+    name: str
+    joules: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class EnergySet:
+    """A named set of constants. chip: the chip they belong to; basis: simulated, measured or estimated."""
+
+    name: str
+    chip: str
+    basis: str
+    source: str
+    terms: tuple[EnergyTerm, ...]
+
+    def term(self, name: str) -> EnergyTerm | None:
+        """The term of that name; a synaptic operation of any kind falls back to plain ``synop``."""
+        table = {term.name: term for term in self.terms}
+        return table.get(name, table.get("synop") if name.startswith("synop_") else None)
+
+    def joules(self, name: str) -> float | None:
+        term = self.term(name)
+        return None if term is None else term.joules
+
+    def seconds(self, name: str) -> float | None:
+        term = self.term(name)
+        return None if term is None else term.seconds
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What the compiler must know of a chip. A limit of None is unknown or absent and is not enforced.
+
+    Per core: neurons_per_core; synapse_bits of memory; input_axons and output_axons (table entries);
+    delay_slots: neurons x time slots (``partition/cost.py``). Synapse lists: word_bits, run_header_bits,
+    run_length, pad_runs (each run is padded to whole words, else the list), index bits stored with each
+    weight of a dense list or of a shared kernel. weight_codes: the widths that weights can be stored
+    with. population_slots, discrete_slots: output entries that one axon takes. payload_bits: width of a
+    graded spike, 0 for binary ones. resets, encodings: values of ``ir.Reset`` and ``ir.Encoding``, the
+    preferred one first. toml: the file's bytes.
+    """
+
+    name: str
+    title: str
+    cores: int | None
+    mesh_rows: int | None
+    mesh_columns: int | None
+    cores_per_tile: int | None
+    neurons_per_core: int | None
+    synapse_bits: int | None
+    input_axons: int | None
+    output_axons: int | None
+    delay_slots: int | None
+    weight_codes: tuple[int, ...]
+    delay_bits: int
+    max_delay: int
+    word_bits: int
+    run_header_bits: int
+    run_length: int
+    pad_runs: bool
+    dense_index_bits: int
+    kernel_index_bits: int
+    population_slots: int
+    discrete_slots: int
+    payload_bits: int
+    state_bits: int
+    decay_bits: int
+    threshold_bits: int
+    bias_mant_bits: int
+    bias_exp_max: int
+    resets: tuple[str, ...]
+    encodings: tuple[str, ...]
+    energy: tuple[EnergySet, ...]
+    facts: tuple[Fact, ...]
+    toml: bytes
+
+    @property
+    def weight_bits(self) -> int:
+        """The widest weight."""
+        return max(self.weight_codes)
+
+    def stored_bits(self, weight_bits: int) -> int:
+        """The narrowest width of ``weight_codes`` that holds such a weight; the widest where none does."""
+        return min((code for code in self.weight_codes if code >= weight_bits), default=self.weight_bits)
+
+    def energy_set(self, name: str | None = None) -> EnergySet:
+        """The set of that name, or the first. Raises NmcError NMC-U03 for an unknown name."""
+        for one in self.energy:
+            if name in (None, one.name):
+                return one
+        names = ", ".join(one.name for one in self.energy) or "none"
+        raise NmcError(
+            "NMC-U03", name or self.name, f"{self.name} has no such energy constants", f"there are: {names}"
+        )
+
+
+def chip_names() -> tuple[str, ...]:
+    """Names of the chips that ship with nmc, sorted."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
+    """A chip by name, or from a chip file.
+
+    Raises:
+        NmcError: NMC-C01 when there is neither such a name nor such a file (with the nearest name),
+            NMC-C02 for a bad file (with line and key).
+    """
+    name = os.fspath(name_or_path)
+    if name in chip_names():
+        return parse_chip((FOLDER / f"{name}.toml").read_bytes(), name)
+    if os.path.lexists(name.replace("\0", "")) or os.sep in name or name.endswith(".toml"):
+        if not os.path.exists(name.replace("\0", "")):
+            raise NmcError("NMC-C01", name, "no such chip file", f"chips are: {', '.join(chip_names())}")
+        return parse_chip(read_bytes(name, Limits(max_file_bytes=MAX_BYTES), "NMC-C02"), name)
+    near = difflib.get_close_matches(name.lower(), chip_names(), 1, 0.4)
+    hint = f"did you mean {near[0]}?" if near else f"chips are: {', '.join(chip_names())}"
+    raise NmcError("NMC-C01", name, "is neither a chip of nmc nor a file", hint)
+
+
+def parse_chip(data: bytes, who: str) -> Chip:
+    """A chip from the bytes of a chip file.
+
+    Raises NmcError NMC-C02 naming line and key.
+    """
+    from nmc.chipfile import Reader
+
+    return Reader(data, who).chip()

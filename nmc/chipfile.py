@@ -1,0 +1,243 @@
+"""Reading chip files: every key, what it may hold, and messages that name line and key."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from nmc.chip import BASES, ENERGY_TERMS, FOLDER, MAX_BYTES, Chip, EnergySet, EnergyTerm, Fact, chip_names
+from nmc.errors import NmcError
+from nmc.ir import Encoding, Reset
+
+SCHEMA = "nmc.chip/1"
+Check = Callable[[Any], bool]
+
+
+def _integer(lowest: int) -> Check:
+    return lambda value: type(value) is int and lowest <= value < 1 << 53
+
+
+def _widths(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(x) is int and 1 <= x <= 32 for x in value)
+
+
+def _words(allowed: frozenset[str]) -> Check:
+    def check(value: Any) -> bool:
+        return (
+            isinstance(value, list)
+            and bool(value)
+            and all(isinstance(x, str) and x in allowed for x in value)
+        )
+
+    return check
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A key of a chip file: its field of Chip, what is allowed, and whether it may be unknown."""
+
+    field: str
+    check: Check
+    expected: str
+    nullable: bool = False
+
+
+def _limit(field: str) -> _Key:
+    return _Key(field, _integer(1), "a whole number of at least 1", nullable=True)
+
+
+def _number(field: str, lowest: int = 0) -> _Key:
+    return _Key(field, _integer(lowest), f"a whole number of at least {lowest}")
+
+
+_RESETS = frozenset(reset.value for reset in Reset)
+_ENCODINGS = frozenset(encoding.value for encoding in Encoding)
+_TABLES: dict[str, dict[str, _Key]] = {
+    "mesh": {
+        "cores": _limit("cores"),
+        "rows": _limit("mesh_rows"),
+        "columns": _limit("mesh_columns"),
+        "cores_per_tile": _limit("cores_per_tile"),
+    },
+    "core": {
+        "neurons": _limit("neurons_per_core"),
+        "synapse_bits": _limit("synapse_bits"),
+        "input_axons": _limit("input_axons"),
+        "output_axons": _limit("output_axons"),
+        "delay_slots": _limit("delay_slots"),
+    },
+    "synapse": {
+        "weight_codes": _Key("weight_codes", _widths, "a list of widths, 1 to 32"),
+        "delay_bits": _number("delay_bits"),
+        "max_delay": _number("max_delay"),
+        "word_bits": _number("word_bits", 1),
+        "run_header_bits": _number("run_header_bits"),
+        "run_length": _number("run_length", 1),
+        "pad_runs": _Key("pad_runs", lambda value: isinstance(value, bool), "true or false"),
+        "dense_index_bits": _number("dense_index_bits"),
+        "kernel_index_bits": _number("kernel_index_bits"),
+    },
+    "axon": {
+        "population_slots": _number("population_slots", 1),
+        "discrete_slots": _number("discrete_slots", 1),
+        "payload_bits": _number("payload_bits"),
+    },
+    "neuron": {
+        "state_bits": _number("state_bits", 1),
+        "decay_bits": _number("decay_bits", 1),
+        "threshold_bits": _number("threshold_bits", 1),
+        "bias_mant_bits": _number("bias_mant_bits", 1),
+        "bias_exp_max": _number("bias_exp_max"),
+        "resets": _Key("resets", _words(_RESETS), f"a list of {sorted(_RESETS)}"),
+    },
+    "input": {"encodings": _Key("encodings", _words(_ENCODINGS), f"a list of {sorted(_ENCODINGS)}")},
+}
+
+
+class Reader:
+    """One parse: the text is kept so that a message can name the line of a key."""
+
+    def __init__(self, data: bytes, who: str) -> None:
+        if sys.version_info >= (3, 11):
+            import tomllib
+        else:
+            import tomli as tomllib
+        self._data, self._who = data, who
+        try:
+            if len(data) > MAX_BYTES:
+                raise ValueError(f"{len(data):,} bytes, allowed are {MAX_BYTES:,}")
+            self._text = data.decode()
+            self._document: dict[str, Any] = tomllib.loads(self._text)
+        except (ValueError, RecursionError) as error:
+            raise NmcError("NMC-C02", who, str(error), "mend the chip file") from error
+
+    def chip(self) -> Chip:
+        self._only(self._document, {"schema", "name", "title", "energy", *_TABLES}, "")
+        if self._document.get("schema") != SCHEMA:
+            self._refuse("schema", f"is {self._document.get('schema')!r}, expected {SCHEMA!r}")
+        fields: dict[str, Any] = {}
+        facts = []
+        for table, keys in _TABLES.items():
+            content = self._table(self._document, table)
+            self._only(content, set(keys), f"{table}.")
+            for key, rule in keys.items():
+                fact = self._fact(f"{table}.{key}", content.get(key), rule)
+                fields[rule.field] = tuple(fact.value) if isinstance(fact.value, list) else fact.value
+                facts.append(fact)
+        self._check_mesh(fields)
+        return Chip(
+            name=self._string(self._document, "name"),
+            title=self._string(self._document, "title"),
+            energy=self._energy(),
+            facts=tuple(facts),
+            toml=self._data,
+            **fields,
+        )
+
+    def _check_mesh(self, fields: dict[str, Any]) -> None:
+        size = [fields[name] for name in ("mesh_rows", "mesh_columns", "cores_per_tile")]
+        if None not in size and fields["cores"] is not None and fields["cores"] > math.prod(size):
+            self._refuse("mesh.cores", f"is {fields['cores']:,}, the mesh has room for {math.prod(size):,}")
+
+    def _fact(self, key: str, entry: Any, rule: _Key) -> Fact:
+        if entry is None:
+            self._refuse(key, "is missing")
+        if not isinstance(entry, dict):
+            self._refuse(key, "is a bare value, expected { value = ..., basis = ..., source = ... }")
+        absent = next((word for word in ("unknown", "unlimited") if word in entry), None)
+        if absent is not None:
+            self._only(entry, {absent, "why"}, key)
+            if entry[absent] is not True or not rule.nullable:
+                self._refuse(key, f"must be {rule.expected}, it cannot be {absent}")
+            return Fact(key, None, absent, self._string(entry, "why", key))
+        self._only(entry, {"value", "basis", "source"}, key)
+        if not rule.check(entry.get("value")):
+            self._refuse(key, f"is {str(entry.get('value'))[:60]}, expected {rule.expected}")
+        return Fact(key, entry["value"], self._basis(entry, key), self._string(entry, "source", key))
+
+    def _energy(self) -> tuple[EnergySet, ...]:
+        entries = self._document.get("energy", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            self._refuse("energy", "is no array of tables [[energy]]")
+        sets = tuple(
+            self._borrowed(entry) if "same_as" in entry else self._energy_set(entry) for entry in entries
+        )
+        if len({one.name for one in sets}) != len(sets):
+            self._refuse("energy", "has two sets of one name")
+        return sets
+
+    def _borrowed(self, entry: dict[str, Any]) -> EnergySet:
+        """The set of another chip that ships with nmc, named ``chip:set``."""
+        self._only(entry, {"same_as"}, "energy.")
+        chip, _, name = self._string(entry, "same_as", "energy").partition(":")
+        if chip in chip_names():
+            lender = Reader((FOLDER / f"{chip}.toml").read_bytes(), chip)
+            for other in lender._document["energy"]:
+                if other.get("name") == name:
+                    return lender._energy_set(other)
+        self._refuse("energy.same_as", f"is {chip}:{name}, which no chip of nmc has")
+
+    def _energy_set(self, entry: dict[str, Any]) -> EnergySet:
+        self._only(entry, {"name", "chip", "basis", "source", "terms"}, "energy.")
+        name = self._string(entry, "name", "energy")
+        who = f"energy.{name}"
+        terms = []
+        for term, price in self._table(entry, "terms").items():
+            if term not in ENERGY_TERMS or not isinstance(price, dict) or not price:
+                self._refuse(f"{who}.{term}", f"is no price; terms are {', '.join(ENERGY_TERMS)}")
+            self._only(price, {"J", "s"}, f"{who}.{term}")
+            for unit, value in price.items():
+                if type(value) not in (int, float) or not 0 <= value < 1:
+                    self._refuse(f"{who}.{term}", f"{unit} is {value}, expected 0 to 1 in SI units")
+            terms.append(EnergyTerm(term, price.get("J"), price.get("s")))
+        return EnergySet(
+            name=name,
+            chip=self._string(entry, "chip", who),
+            basis=self._basis(entry, who),
+            source=self._string(entry, "source", who),
+            terms=tuple(terms),
+        )
+
+    def _basis(self, entry: dict[str, Any], key: str) -> str:
+        basis = self._string(entry, "basis", key)
+        if basis not in BASES:
+            self._refuse(key, f"has the basis {basis!r}, expected one of {', '.join(BASES)}")
+        return basis
+
+    def _table(self, entry: dict[str, Any], key: str) -> dict[str, Any]:
+        value = entry.get(key)
+        if not isinstance(value, dict):
+            self._refuse(key, "is missing" if value is None else "is no table")
+        return value
+
+    def _string(self, entry: dict[str, Any], key: str, where: str = "") -> str:
+        value = entry.get(key)
+        if not isinstance(value, str) or not value or len(value) > 1000:
+            self._refuse(where or key, f"{key} is missing or no text" if where else "is missing or no text")
+        return value
+
+    def _only(self, entry: dict[str, Any], allowed: set[str], where: str) -> None:
+        """Refuse other keys; ``where`` ends with a dot for a table and with none for an inline table."""
+        for key in entry:
+            if key not in allowed:
+                near = difflib.get_close_matches(key, allowed, 1)
+                hint = f", did you mean {near[0]}?" if near else ""
+                if where and not where.endswith("."):
+                    self._refuse(where, f"has the unknown key {key}{hint}")
+                self._refuse(f"{where}{key}", f"is unknown{hint}")
+
+    def _refuse(self, key: str, problem: str) -> NoReturn:
+        raise NmcError("NMC-C02", self._who, f"line {self._line(key)}: {key} {problem}", "mend the chip file")
+
+    def _line(self, key: str) -> int:
+        """The line where a dotted key stands, or as much of it as can be found."""
+        lines, here = self._text.splitlines(), 0
+        for part in map(re.escape, key.split(".")):
+            pattern = re.compile(rf'\s*(\[+\s*([\w-]+\.)*{part}\s*\]|"?{part}"?\s*=|name\s*=\s*"{part}")')
+            here = next((n for n in range(here, len(lines)) if pattern.match(lines[n])), here)
+        return here + 1
