@@ -21,18 +21,20 @@ from typing import Any
 import nir
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
+from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
 SEED = 0
 STEPS = 8
 DT = 1e-3
 CHANNELS = (12, 20, 28)
 IDENTITY_BLOCKS = (2, 1, 1)
-EPOCHS = 40
+EPOCHS = 50
 BATCH = 48
+LEARNING_RATE = 8e-3
+WEIGHT_DECAY = 1e-2
 CALIBRATION_IMAGES = 128
 DATA = Path(__file__).resolve().parent.parent / "nmc" / "data"
 
@@ -74,8 +76,7 @@ class IF(nn.Module):
             v = v * (1.0 - spike.detach())
             spikes.append(spike)
         out = torch.stack(spikes)
-        self.mean = out.mean()
-        self.rate = float(self.mean.detach())
+        self.rate = float(out.detach().mean())
         return out
 
 
@@ -122,7 +123,9 @@ class Net(nn.Module):
         c_in = CHANNELS[0]
         for index, (c, identities) in enumerate(zip(CHANNELS, IDENTITY_BLOCKS, strict=True)):
             down = [Block(c_in, c, 2)] if index else []
-            self.stages[f"stage{index + 1}"] = nn.Sequential(*down, *(Block(c, c, 1) for _ in range(identities)))
+            self.stages[f"stage{index + 1}"] = nn.Sequential(
+                *down, *(Block(c, c, 1) for _ in range(identities))
+            )
             c_in = c
         self.classifier, self.classifier_if = nn.Linear(4 * c_in, 10), IF()
 
@@ -140,9 +143,9 @@ class Net(nn.Module):
 def augment(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """Small random rotations, scalings and shifts."""
     n = len(x)
-    angle = (torch.rand(n, generator=rng) - 0.5) * 0.4
-    scale = 1 + (torch.rand(n, generator=rng) - 0.5) * 0.2
-    shift = (torch.rand(n, 2, generator=rng) - 0.5) * 0.5
+    angle = (torch.rand(n, generator=rng) - 0.5) * 0.3
+    scale = 1 + (torch.rand(n, generator=rng) - 0.5) * 0.15
+    shift = (torch.rand(n, 2, generator=rng) - 0.5) * 0.3
     rows = torch.stack(
         [
             torch.stack([scale * angle.cos(), -scale * angle.sin(), shift[:, 0]], 1),
@@ -150,27 +153,28 @@ def augment(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         ],
         1,
     )
-    return F.grid_sample(x, F.affine_grid(rows, list(x.shape), align_corners=False), align_corners=False)
+    return grid_sample(x, affine_grid(rows, list(x.shape), align_corners=False), align_corners=False)
 
 
 def train(net: Net, x: torch.Tensor, y: torch.Tensor) -> None:
     rng = torch.Generator().manual_seed(SEED)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=4e-3, weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     batches = len(x) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=EPOCHS * batches)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * batches)
     start = time.perf_counter()
     for epoch in range(EPOCHS):
         net.train()
         total = 0.0
         for index in torch.randperm(len(x), generator=rng)[: batches * BATCH].split(BATCH):
             counts = net(augment(x[index], rng)).sum(0)
-            loss = F.cross_entropy(counts, y[index], label_smoothing=0.02)
+            loss = cross_entropy(counts, y[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             total += float(loss.detach())
-        print(f"epoch {epoch + 1:3d}/{EPOCHS}  loss {total / batches:.4f}  {time.perf_counter() - start:5.0f} s", flush=True)
+        seconds = time.perf_counter() - start
+        print(f"epoch {epoch + 1:3d}/{EPOCHS}  loss {total / batches:.4f}  {seconds:5.0f} s", flush=True)
 
 
 @torch.no_grad()
@@ -244,7 +248,9 @@ def convolve(node: nir.Conv2d, x: np.ndarray) -> np.ndarray:
     """Correlation of x (N, C, H, W) with zero padding."""
     (ph, pw), (sh, sw) = node.padding, node.stride
     x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, node.weight.shape[2:], axis=(2, 3))[:, :, ::sh, ::sw]
+    windows = np.lib.stride_tricks.sliding_window_view(x, node.weight.shape[2:], axis=(2, 3))[
+        :, :, ::sh, ::sw
+    ]
     return np.einsum("nchwij,ocij->nohw", windows, node.weight, optimize=True) + node.bias[:, None, None]
 
 
@@ -277,10 +283,18 @@ def simulate(graph: nir.NIRGraph, x: np.ndarray) -> np.ndarray:
     return counts
 
 
-def report_rates(net: Net) -> None:
+def print_results(net: Net, counts: np.ndarray, y: np.ndarray) -> None:
+    """What a reader wants to know of the trained network; ``counts`` come from its last call."""
+    top = np.sort(counts, axis=1)
+    ties = int((top[:, -1] == top[:, -2]).sum())
+    print(f"parameters {sum(p.numel() for p in net.parameters())}, steps {STEPS}")
+    print(
+        f"test accuracy {accuracy(counts, y):.4f}, {ties} of {len(y)} images with a tie for the most spikes"
+    )
+    print("firing rates on the test images:")
     for name, module in net.named_modules():
         if isinstance(module, IF):
-            print(f"  {name.removeprefix('stages.'):28s} {module.rate:6.1%}")
+            print(f"  {name.removeprefix('stages.'):24s} {module.rate:6.1%}")
 
 
 def main() -> None:
@@ -294,23 +308,24 @@ def main() -> None:
     x_train, x_test, y_train, y_test = load_data()
     net = Net()
     train(net, torch.from_numpy(x_train), torch.from_numpy(y_train))
+    print(f"train accuracy {accuracy(predict(net, torch.from_numpy(x_train)), y_train):.4f}")
     counts = predict(net, torch.from_numpy(x_test))
-    top = np.sort(counts, axis=1)
-    print(f"parameters {sum(p.numel() for p in net.parameters())}, train accuracy "
-          f"{accuracy(predict(net, torch.from_numpy(x_train)), y_train):.4f}")
-    counts = predict(net, torch.from_numpy(x_test))
-    print(f"test accuracy {accuracy(counts, y_test):.4f}, ties for the most spikes {(top[:, -1] == top[:, -2]).sum()}")
-    print("firing rates on the test images:")
-    report_rates(net)
+    print_results(net, counts, y_test)
 
     out.mkdir(parents=True, exist_ok=True)
     nir.write(out / "digits_sew.nir", to_nir(net))
     np.savez_compressed(out / "digits_test.npz", x=x_test, y=y_test)
-    np.savez_compressed(
-        out / "digits_calibration.npz", x=x_train[:CALIBRATION_IMAGES], y=y_train[:CALIBRATION_IMAGES]
-    )
+    head = slice(CALIBRATION_IMAGES)
+    np.savez_compressed(out / "digits_calibration.npz", x=x_train[head], y=y_train[head])
+
     again = simulate(nir.read(out / "digits_sew.nir"), x_test)
-    print(f"NumPy on the file: accuracy {accuracy(again, y_test):.4f}, {int((again != counts).sum())} counts differ")
+    differ = int((again != counts).sum())
+    print(
+        f"the file in NumPy: accuracy {accuracy(again, y_test):.4f}, {differ} spike counts differ from torch"
+    )
+    # torch adds up in float32 and in another order: a membrane potential exactly at threshold may tip over.
+    if differ > counts.size / 1000:
+        raise SystemExit("the NIR file does not compute what torch computed")
 
 
 if __name__ == "__main__":
