@@ -79,6 +79,60 @@ def test_files_in_the_readme_exist() -> None:
     assert [path for path in sorted(named) if not list(ROOT.glob(path.rstrip("/")))] == []
 
 
+def test_readme_lists_every_command() -> None:
+    from typer.main import get_command
+
+    from nmc.cli import app
+
+    rows = re.findall(r"^\| `nmc ([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_python_example_in_the_readme_runs(tmp_path: Path) -> None:
+    (block,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    code = block.replace('"nmc/data/', f'"{(ROOT / "nmc" / "data").as_posix()}/')
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[1]) >= 0.97
+    assert (tmp_path / "digits.nmc").stat().st_size > 0
+
+
+def executable(path: Path, script: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        ("3.10", "pyenv/versions/3.10.99/bin/python"),
+        ("3.12 3.10", "pyenv/versions/3.10.99/bin/python"),
+        ("3.12", "3.12"),
+    ],
+    ids=["pyenv", "second choice", "left to uv"],
+)
+def test_python_that_only_pyenv_knows_is_found(tmp_path: Path, wanted: str, chosen: str) -> None:
+    executable(tmp_path / "bin" / "uv", '[ "$1" = --version ] || exit 2')
+    executable(tmp_path / "pyenv" / "versions" / "3.10.99" / "bin" / "python", "exit 0")
+    executable(tmp_path / "pyenv" / "versions" / "3.12.1" / "bin" / "python", "exit 1")
+    done = subprocess.run(
+        ["sh", "-euc", f'. .ci/env.sh; use_python {wanted}; echo "$UV_PYTHON"'],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "PYENV_ROOT": str(tmp_path / "pyenv")},
+    )
+    expected = tmp_path / chosen if "/" in chosen else chosen
+    assert done.stdout.strip() == str(expected)
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_loader_that_runs_code(path: Path) -> None:
     """Files come from strangers: nothing in nmc may unpickle, evaluate or unpack them unguarded."""
