@@ -1,6 +1,6 @@
 """Train the network of ``nmc demo``: a SEW-ResNet on scikit-learn's handwritten digits, then write it as NIR.
 
-    python examples/train_digits.py            # about four minutes on one core; needs torch and scikit-learn
+    python examples/train_digits.py            # about three minutes on one core; needs torch and scikit-learn
 
 The neurons are integrate-and-fire with SpikingJelly's semantics: ``v += x``, fire at ``v >= 1``, hard reset
 to 0. A sample is one frame of 8x8 pixels in 0..1 that is repeated in every step; the stem turns it into
