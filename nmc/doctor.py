@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import platform
 import sys
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 from nmc import __version__
 from nmc.errors import NmcError
+from nmc.report.document import Document, table_of
 
 CORE = ("numpy", "networkx", "nir", "h5py", "rich", "typer", "jinja2")
 OPTIONAL = {"torch": "torch", "lava-nc": "lava", "lava-dl": "lava"}
@@ -74,3 +76,10 @@ def diagnose() -> tuple[Check, ...]:
         *(_package(name, extra) for name, extra in OPTIONAL.items()),
         *(_engine(name) for name in NAMES),
     )
+
+
+def document(checks: tuple[Check, ...]) -> Document:
+    """The diagnosis for any renderer; schema ``nmc.doctor/1``."""
+    rows = [("ok" if one.ok else "missing", one.what, one.found, one.remedy) for one in checks]
+    table = table_of("", ("", "what", "found", "remedy"), rows)
+    return Document("doctor", {"checks": [dataclasses.asdict(one) for one in checks]}, (table,))

@@ -11,10 +11,12 @@ import numpy as np
 from nmc import __version__, synapse
 from nmc.backends.base import Counts
 from nmc.backends.sim.counts import weight_shape
-from nmc.ir import Fixed, FixedNeuron, FloatNeuron, GradedRelay, InputNeuron, Network, Population, Stage
+from nmc.chip import Chip, EnergySet
+from nmc.ir import Fixed, FloatNeuron, GradedRelay, InputNeuron, Network, Population
 from nmc.neuron import DECAY_BITS, U_DECAY_OFFSET
-from nmc.report.energy import Prices, assumptions, energy_of, total_of, unpriced
-from nmc.report.model import Accuracy, Activity, Estimate, Report, Row, total_row
+from nmc.partition.check import CoreUse, check_mapping
+from nmc.report.energy import assumptions, energy_of, total_of, unpriced
+from nmc.report.model import Accuracy, Activity, Estimate, Peak, Report, Row, total_row
 
 
 def kind_of(population: Population) -> str:
@@ -77,7 +79,7 @@ def names_of(network: Network) -> dict[str, str]:
     }
 
 
-def activity_of(network: Network, population: Population, counts: Counts, prices: Prices) -> Activity:
+def activity_of(network: Network, population: Population, counts: Counts, constants: EnergySet) -> Activity:
     """One population's share of the counts."""
     name = population.name
     incoming = network.incoming(name)
@@ -94,13 +96,39 @@ def activity_of(network: Network, population: Population, counts: Counts, prices
         updates=counts.updates.get(name, 0),
         host_macs=sum(counts.host_macs.get(one.name, 0) for one in incoming),
         firing_rate=spikes / chances if chances else None,
-        energy=energy_of(network, population, counts, prices),
+        energy=energy_of(network, population, counts, constants),
     )
 
 
 def neurons_of(population: Population) -> int:
     """Neurons that the chip holds; an input has none."""
     return 0 if population.is_input else population.size
+
+
+def cores_of(network: Network, population: Population) -> int | None:
+    """Cores that hold a part of a population; None before mapping."""
+    if network.mapping is None:
+        return None
+    return len({tile.core for tile in network.mapping.of(population.name)})
+
+
+def _memory_of(uses: tuple[CoreUse, ...]) -> dict[str, int]:
+    """Bits of synapse memory per population."""
+    memory: dict[str, int] = {}
+    for use in uses:
+        memory[use.population] = memory.get(use.population, 0) + use.synapse_bits.used
+    return memory
+
+
+def _peaks(uses: tuple[CoreUse, ...]) -> tuple[Peak, ...]:
+    """Per limited resource, the fullest core; the lowest core number wins a tie."""
+    peaks = []
+    for resource in uses[0].resources() if uses else ():
+        fullest = max(uses, key=lambda use: use.resources()[resource].used)
+        one = fullest.resources()[resource]
+        if one.allowed is not None:
+            peaks.append(Peak(resource, fullest.label, fullest.core, one.used, one.allowed))
+    return tuple(peaks)
 
 
 def build_report(
@@ -125,10 +153,11 @@ def build_report(
         notes: said after the network's own notes.
 
     Raises:
-        NmcError: NMC-U03 for constants that the chip does not have.
+        NmcError: NMC-U03 for constants that the chip has not got, NMC-P05 for a mapping over a limit.
     """
-    sets = prices_of(chip, constants)
-    memory = memory_of(network, chip)
+    first = _constants(chip, constants)
+    uses = () if network.mapping is None else check_mapping(network, chip)
+    memory = _memory_of(uses)
     parameters, names = parameters_of(network), names_of(network)
     rows = tuple(
         Row(
@@ -142,30 +171,38 @@ def build_report(
             cores=cores_of(network, one),
             memory_bits=memory.get(one.name),
             latency_steps=one.level,
-            activity=None if counts is None else activity_of(network, one, counts, sets[0]),
+            activity=None if counts is None else activity_of(network, one, counts, first),
         )
         for one in network.populations
     )
-    priced = counts is not None
+    steps = network.steps if counts is None else counts.steps
     return Report(
         network=network.name,
         chip=chip.name,
         version=__version__,
         profile=str((config or {}).get("profile", "")),
-        steps=network.steps if counts is None else counts.steps,
+        steps=steps,
         samples=None if counts is None else counts.samples,
         rows=rows,
-        total=total_row(
-            rows,
-            network.steps if counts is None else counts.steps,
-            None if counts is None else counts.samples,
-        ),
+        total=total_row(rows, steps, None if counts is None else counts.samples),
         cores_available=chip.cores,
-        estimates=()
-        if counts is None
-        else tuple(Estimate(one.name, one.basis, one.source, total_of(network, counts, one)) for one in sets),
+        peaks=_peaks(uses),
+        estimates=() if counts is None else _estimates(network, chip, counts, first),
         accuracy=accuracy,
-        assumptions=assumptions(sets[0], chip.name) if priced else (),
-        unpriced=unpriced(network, sets[0]) if priced else (),
+        assumptions=() if counts is None else assumptions(first, chip.name),
+        unpriced=() if counts is None else unpriced(network, first),
         notes=(*network.notes, *notes),
     )
+
+
+def _constants(chip: Chip, name: str | None) -> EnergySet:
+    """The chip's set of that name, or its first; an empty set, which prices nothing, where it has none."""
+    if name is None and not chip.energy:
+        return EnergySet("none", chip.name, "unsourced", "the chip file has no energy constants", ())
+    return chip.energy_set(name)
+
+
+def _estimates(network: Network, chip: Chip, counts: Counts, first: EnergySet) -> tuple[Estimate, ...]:
+    """The run under every set of constants that the chip has, ``first`` before the others."""
+    sets = [first, *(one for one in chip.energy if one.name != first.name)]
+    return tuple(Estimate(one.name, one.basis, one.source, total_of(network, counts, one)) for one in sets)

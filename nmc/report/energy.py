@@ -1,79 +1,76 @@
-"""From event counts to joules: energy is a price list times what was counted, and nothing else."""
+"""From event counts to joules: energy is a named set of constants times what was counted, nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from nmc.backends.base import Counts
-from nmc.ir import GradedRelay, Network, Population
+from nmc.chip import EnergySet
+from nmc.ir import Conv2d, Dense, GradedRelay, Network, Population, SumPool2d, Synapse
 from nmc.report.model import Energy
 
-
-@dataclass(frozen=True)
-class Prices:
-    """Joules per event, with where they come from. None: the set does not price that event.
-
-    basis: "simulated", "measured" or "estimated". chip: the chip that the numbers belong to.
-    """
-
-    name: str
-    chip: str
-    basis: str
-    source: str
-    synop_J: float | None
-    update_J: float | None
-    spike_J: float | None
+UPDATE = "update_active"
+SPIKE = "spike"
 
 
-def energy_of(network: Network, population: Population, counts: Counts, prices: Prices) -> Energy:
+def synop_term(synapse: Synapse) -> str:
+    """The constant that prices an operation of such a synapse, by how its list is stored."""
+    if isinstance(synapse, Conv2d | SumPool2d):
+        return "synop_conv"
+    return "synop_dense" if isinstance(synapse, Dense) else "synop_sparse"
+
+
+def energy_of(network: Network, population: Population, counts: Counts, constants: EnergySet) -> Energy:
     """Joules per inference of one population: its incoming synapses, its updates, its own spikes.
 
-    Events that enter from outside (the input's own spikes) are not priced.
+    What a set does not price costs nothing; ``unpriced`` says so. An input's own events are not priced.
     """
-    arriving = sum(counts.synops.get(one.name, 0) for one in network.incoming(population.name))
+
+    def joules(events: int, term: str) -> float:
+        return events * (constants.joules(term) or 0.0) / counts.samples
+
+    synapse = sum(
+        joules(counts.synops.get(one.name, 0), synop_term(one.synapse))
+        for one in network.incoming(population.name)
+    )
     sent = 0 if population.is_input else counts.spikes.get(population.name, 0)
+    return Energy.of(synapse, joules(counts.updates.get(population.name, 0), UPDATE), joules(sent, SPIKE))
 
-    def joules(events: int, price: float | None) -> float:
-        return 0.0 if price is None else events * price / counts.samples
 
-    return Energy.of(
-        synapse_J=joules(arriving, prices.synop_J),
-        update_J=joules(counts.updates.get(population.name, 0), prices.update_J),
-        spike_J=joules(sent, prices.spike_J),
+def total_of(network: Network, counts: Counts, constants: EnergySet) -> Energy:
+    """The whole network's energy."""
+    return Energy.add([energy_of(network, one, counts, constants) for one in network.populations])
+
+
+def assumptions(constants: EnergySet, chip: str) -> tuple[str, ...]:
+    """What the energies take for granted, in sentences."""
+    said = []
+    if constants.chip != chip:
+        said.append(f"no joules per event are public for {chip}: an estimate with those of {constants.chip}")
+    return (
+        *said,
+        "event counts are exact, joules per event are those of the named constants",
+        "a graded synaptic operation costs as much as a binary one",
+        "every neuron pays for an active update in each of its T steps",
     )
 
 
-def assumptions(prices: Prices, chip: str) -> tuple[str, ...]:
-    """What the energies take for granted, in sentences."""
-    said = ["event counts are exact; joules per event are the named set's"]
-    if prices.chip != chip:
-        said.append(f"no table of joules per event is public for {chip}: estimated with {prices.chip}'s")
-    said.append("a graded synaptic operation costs as much as a binary one")
-    said.append("every neuron pays the price of an active update in each of its T steps")
-    return tuple(said)
-
-
-def unpriced(network: Network, prices: Prices) -> tuple[str, ...]:
-    """What the energies leave out, in sentences."""
+def unpriced(network: Network, constants: EnergySet) -> tuple[str, ...]:
+    """What the energies leave out."""
+    terms = {synop_term(one.synapse): "synaptic operations" for one in network.projections}
+    terms |= {UPDATE: "neuron updates", SPIKE: "spikes sent"}
     missing = [
-        f"{what} (no price in {prices.name})"
-        for what, price in (
-            ("synaptic operations", prices.synop_J),
-            ("neuron updates", prices.update_J),
-            ("spikes sent", prices.spike_J),
-        )
-        if price is None
+        f"{what} (no {term} in {constants.name})"
+        for term, what in terms.items()
+        if constants.joules(term) is None
     ]
     if any(isinstance(population.neuron, GradedRelay) for population in network.populations):
-        missing.append("relay populations' updates")
+        missing.append("sums in relay populations")
     if any(projection.on_host for projection in network.projections):
-        missing.append("the host's multiply-accumulates for the first layer's current")
-    missing += ["injection of input", "hops between cores", "barriers", "static power", "embedded CPUs"]
-    return tuple(missing)
-
-
-def total_of(network: Network, counts: Counts, prices: Prices) -> Energy:
-    """The whole network's energy under one price list."""
-    energies: Sequence[Energy] = [energy_of(network, one, counts, prices) for one in network.populations]
-    return Energy.add(energies)
+        missing.append("the host's multiply-accumulates for the first layer")
+    return (
+        *missing,
+        "input injection",
+        "messages and hops between cores",
+        "barriers",
+        "static power",
+        "embedded CPUs",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ def activity_table(report: Report) -> Table | None:
     if report.samples is None or report.total.activity is None:
         return None
     rows = (*report.rows, report.total)
-    size, unit = energy_unit(report.total.activity.energy.total_J)
+    size, unit = energy_unit(report.total.activity.energy.total)
 
     def column(title: str, cell: Callable[[Activity], str], rank: int = 0) -> Column:
         cells = tuple(UNKNOWN if row.activity is None else cell(row.activity) for row in rows)
@@ -82,10 +83,10 @@ def activity_table(report: Report) -> Table | None:
         column("graded synops", lambda one: _whole(one.graded_synops), rank=5),
         column("updates", lambda one: _whole(one.updates), rank=3),
         column("host MACs", lambda one: _whole(one.host_macs), rank=6),
-        joules("synapse", lambda energy: energy.synapse_J, rank=2),
-        joules("update", lambda energy: energy.update_J, rank=2),
-        joules("spike", lambda energy: energy.spike_J, rank=2),
-        joules("energy", lambda energy: energy.total_J),
+        joules("synapse", lambda energy: energy.synapse, rank=2),
+        joules("update", lambda energy: energy.update, rank=2),
+        joules("spike", lambda energy: energy.spike, rank=2),
+        joules("energy", lambda energy: energy.total),
     )
     title = f"sums over {report.samples:,} samples x {report.steps} steps; energy per inference"
     return Table(title, columns, has_total=True)
@@ -101,14 +102,20 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
             ("accuracy", f"{loaded}integer {accuracy.integer_accuracy:.2%} ({accuracy.samples:,} samples)")
         )
     if report.total.cores is not None:
-        lines.append(("cores", f"{report.total.cores:,} used of {report.cores_available:,} on {report.chip}"))
+        of = "" if report.cores_available is None else f" of {report.cores_available:,}"
+        lines.append(("cores", f"{report.total.cores:,} used{of} on {report.chip}"))
+    lines += [
+        ("fullest core", f"{one.used / one.allowed:.1%} of the {one.resource}: core {one.core}, {one.layer}")
+        for one in report.peaks
+    ]
     if report.total.latency_steps is not None:
         lines.append(
             ("latency", f"{report.total.latency_steps} steps per sample, a new sample every {report.steps}")
         )
     for one in report.estimates:
-        constants = f"{one.constants} ({one.basis}; {one.source})"
-        lines.append(("energy/inference", f"{format_energy(one.energy.total_J)} with {constants}"))
+        constants = f"{one.constants} ({one.basis})"
+        lines.append(("energy/inference", f"{format_energy(one.energy.total)} with {constants}"))
+    lines += [(one.constants, one.source) for one in report.estimates]
     lines += [("assumes", text) for text in report.assumptions]
     lines.append(("not priced", ", ".join(report.unpriced)))
     lines += [("note", text) for text in report.notes]
@@ -117,10 +124,10 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
 
 def _energy_data(energy: Energy) -> dict[str, float]:
     return {
-        "energy_synapse_J": energy.synapse_J,
-        "energy_update_J": energy.update_J,
-        "energy_spike_J": energy.spike_J,
-        "energy_J": energy.total_J,
+        "energy_synapse_J": energy.synapse,
+        "energy_update_J": energy.update,
+        "energy_spike_J": energy.spike,
+        "energy_J": energy.total,
     }
 
 
@@ -173,6 +180,7 @@ def data(report: Report) -> dict[str, Any]:
         "steps": report.steps,
         "samples": report.samples,
         "cores_available": report.cores_available,
+        "peaks": [dataclasses.asdict(one) for one in report.peaks],
         "accuracy": None
         if accuracy is None
         else {

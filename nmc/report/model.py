@@ -1,7 +1,7 @@
 """A report as data: one row per population, a total that is exactly their sum, and what was assumed.
 
 Integers are sums over all samples and steps of the run; energies are joules per inference (sample).
-Renderers (``render_text``, ``render_json``, ``render_markdown``, ``render_html``) only format what stands here.
+Renderers only format what stands here; ``layout`` says how.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ class Energy:
     (``of``); only in the total row can the terms miss total_J by the last bit.
     """
 
-    synapse_J: float
-    update_J: float
-    spike_J: float
-    total_J: float
+    synapse: float
+    update: float
+    spike: float
+    total: float
 
     @classmethod
-    def of(cls, synapse_J: float, update_J: float, spike_J: float) -> Energy:
+    def of(cls, synapse: float, update: float, spike: float) -> Energy:
         """One population's terms; the total is their correctly rounded sum."""
-        return cls(synapse_J, update_J, spike_J, math.fsum((synapse_J, update_J, spike_J)))
+        return cls(synapse, update, spike, math.fsum((synapse, update, spike)))
 
     @classmethod
     def add(cls, energies: Sequence[Energy]) -> Energy:
         """Term by term, each sum correctly rounded."""
         return cls(
-            math.fsum(one.synapse_J for one in energies),
-            math.fsum(one.update_J for one in energies),
-            math.fsum(one.spike_J for one in energies),
-            math.fsum(one.total_J for one in energies),
+            math.fsum(one.synapse for one in energies),
+            math.fsum(one.update for one in energies),
+            math.fsum(one.spike for one in energies),
+            math.fsum(one.total for one in energies),
         )
 
 
@@ -95,6 +95,17 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Peak:
+    """The core that holds most of a resource: which layer lies there, how much it takes of what is there."""
+
+    resource: str
+    layer: str
+    core: int
+    used: int
+    allowed: int
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """Share of samples whose class was right; ``float_accuracy`` of the float model on the same samples."""
 
@@ -108,6 +119,7 @@ class Report:
     """Everything that a compile (and a run) has to say about itself.
 
     samples: of the run; None when nothing was run, then no row has an activity and there is no estimate.
+    cores_available: None where nothing limits them. peaks: one per limited resource.
     estimates: the set that prices the rows first, then the chip's other sets.
     """
 
@@ -119,7 +131,8 @@ class Report:
     samples: int | None
     rows: tuple[Row, ...]
     total: Row
-    cores_available: int
+    cores_available: int | None
+    peaks: tuple[Peak, ...]
     estimates: tuple[Estimate, ...]
     accuracy: Accuracy | None
     assumptions: tuple[str, ...]

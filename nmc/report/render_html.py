@@ -1,4 +1,4 @@
-"""A document as an HTML fragment, for notebooks: no script, no style, no outside address."""
+"""A document as HTML: no script and no outside address."""
 
 from __future__ import annotations
 
@@ -29,7 +29,30 @@ def _table(table: Table) -> str:
     )
 
 
+_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>nmc</title>
+<style>
+body { font-family: sans-serif; margin: 2em }
+table { border-collapse: collapse; margin-bottom: 2em }
+caption { text-align: left; font-weight: bold; margin-bottom: .5em }
+th, td { padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd }
+th:first-child, td:first-child { text-align: left }
+</style>
+</head>
+<body>
+"""
+
+
+def page(document: Document) -> str:
+    """One file that needs nothing else."""
+    return f"{_HEAD}{render(document)}\n</body>\n</html>\n"
+
+
 def render(document: Document) -> str:
-    """The tables, then the facts as a list."""
+    """A fragment for notebooks: the tables, then the facts as a list."""
     items = "".join(f"<li>{escape(what)}: {escape(value)}</li>" for what, value in document.facts)
     return "".join(map(_table, document.tables)) + f"<ul>{items}</ul>"

@@ -1,4 +1,4 @@
-"""A document for a terminal. Columns that do not fit are left out by rank, and named; nothing is cut silently."""
+"""A document for a terminal. Columns that do not fit are left out by rank, and named."""
 
 from __future__ import annotations
 
