@@ -1,0 +1,260 @@
+"""What the tiles of a population cost their cores, by formula.
+
+A population is cut into a grid: every axis into intervals; each box of the grid lies on one core. All
+costs are then products of one number per axis, so a whole grid is priced at once. ``check.py`` counts
+the same from the finished mapping by enumeration.
+
+Sources: list formats and axon slots, nengo-loihi ``block.py`` (``bits_per_axon``, ``slots_per_axon``)
+and the utilisation tables quoted in ``chips/loihi2.toml``; population axons, Davies 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import TypeAlias
+
+import numpy as np
+
+from nmc.chip import Chip
+from nmc.ir import (
+    Conv2d,
+    Dense,
+    Fixed,
+    Identity,
+    IntArray,
+    Network,
+    Population,
+    Projection,
+    Shape,
+    SumPool2d,
+    Synapse,
+)
+
+Cut: TypeAlias = tuple[tuple[int, int], ...]
+"""Half-open intervals that cover one axis, in order."""
+Cuts: TypeAlias = tuple[Cut, ...]
+"""One Cut per axis of a population."""
+
+
+@dataclass(frozen=True, eq=False)
+class Usage:
+    """What each tile of a grid takes of its core; int64, one entry per tile, axes as the population's.
+
+    neurons; synapse_bits of synapse memory; input_axons: table entries where spikes arrive;
+    output_axons: entries for the cores that spikes are sent to; delay_slots: neurons times the time
+    slots in which delayed input waits.
+    """
+
+    neurons: IntArray
+    synapse_bits: IntArray
+    input_axons: IntArray
+    output_axons: IntArray
+    delay_slots: IntArray
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One limit: the field of ``Usage``, the field of ``Chip`` and the error when one neuron breaks it."""
+
+    usage: str
+    limit: str
+    words: str
+    code: str
+
+
+RESOURCES = (
+    Resource("neurons", "neurons_per_core", "neurons", "NMC-P02"),
+    Resource("synapse_bits", "synapse_bits", "bits of synapse memory", "NMC-P02"),
+    Resource("input_axons", "input_axons", "input axons", "NMC-P03"),
+    Resource("output_axons", "output_axons", "output axons", "NMC-P04"),
+    Resource("delay_slots", "delay_slots", "delay slots", "NMC-P02"),
+)
+
+
+def cut(size: int, length: int) -> Cut:
+    """Intervals of the given length; the last may be shorter."""
+    return tuple((start, min(start + length, size)) for start in range(0, size, length))
+
+
+def list_bits(chip: Chip, weights: IntArray | int, bits_per_weight: int) -> IntArray:
+    """Memory of synapse lists with that many weights each.
+
+    Runs of at most ``run_length`` weights, each with a header; padded to words per run or per list.
+    """
+    count = np.asarray(weights, np.int64)
+    full, rest = np.divmod(count, chip.run_length)
+
+    def words(bits: IntArray | int) -> IntArray:
+        return np.asarray(-(-np.asarray(bits, np.int64) // chip.word_bits) * chip.word_bits)
+
+    header = chip.run_header_bits
+    if chip.pad_runs:
+        last = np.where(rest > 0, words(rest * bits_per_weight + header), 0)
+        return np.asarray(full * words(chip.run_length * bits_per_weight + header) + last)
+    return words(count * bits_per_weight + header * (full + (rest > 0)))
+
+
+def bits_per_weight(chip: Chip, projection: Projection) -> int:
+    """Width of one stored weight: its code, its index in the list, and its delay where there is one."""
+    assert isinstance(projection.weight, Fixed)
+    shared = isinstance(projection.synapse, (Conv2d, SumPool2d))
+    index = chip.kernel_index_bits if shared else chip.dense_index_bits
+    return chip.stored_bits(projection.weight.bits) + index + (chip.delay_bits if projection.delay else 0)
+
+
+def time_slots(delay: int) -> int:
+    """Steps that input may wait: a power of two that holds the delay, the step itself and the next one."""
+    return 1 << (delay + 1).bit_length()
+
+
+def reached(
+    synapse: Conv2d | SumPool2d, axis: int, kernel: int, size: int, start: int, stop: int
+) -> IntArray:
+    """Source rows (axis 0) or columns (axis 1) of ``size`` that target rows start..stop read, sorted."""
+    dilation = synapse.dilation[axis] if isinstance(synapse, Conv2d) else 1
+    first = np.arange(start, stop) * synapse.stride[axis] - synapse.padding[axis]
+    positions = np.unique(first[:, None] + np.arange(kernel) * dilation)
+    return positions[(positions >= 0) & (positions < size)]
+
+
+def _outer(*factors: IntArray) -> IntArray:
+    return np.asarray(reduce(np.multiply.outer, factors))
+
+
+def _kernel(projection: Projection) -> tuple[int, int]:
+    if isinstance(projection.synapse, SumPool2d):
+        return projection.synapse.kernel
+    shape = _weight_shape(projection)
+    return shape[2], shape[3]
+
+
+def _weight_shape(projection: Projection) -> Shape:
+    assert isinstance(projection.weight, Fixed)
+    return projection.weight.mant.shape
+
+
+def _sizes(intervals: Cut) -> IntArray:
+    return np.array([stop - start for start, stop in intervals], np.int64)
+
+
+def grid_usage(
+    network: Network, chip: Chip, population: Population, cuts: Cuts, target_cuts: Mapping[str, Cuts]
+) -> Usage:
+    """Price every tile of a population that is cut so.
+
+    Args:
+        network: QUANTIZED.
+        chip: list formats and slots; its limits are not looked at.
+        population: the one that is cut.
+        cuts: how.
+        target_cuts: how its targets are cut, by name.
+    """
+    neurons = _outer(*(_sizes(intervals) for intervals in cuts))
+    incoming = [one for one in network.incoming(population.name) if not one.on_host]
+    bits, arriving = np.zeros_like(neurons), np.zeros_like(neurons)
+    stored: set[tuple[int, int, Synapse]] = set()
+    for projection in incoming:
+        source = network[projection.source]
+        arriving += _input_axons(projection, source, cuts, neurons)
+        # Lists are kept once per core for all projections that share weights, delay and operator.
+        key = (id(projection.weight), projection.delay, projection.synapse)
+        if key not in stored:
+            stored.add(key)
+            bits += _synapse_bits(chip, projection, source, cuts, neurons)
+    sent = np.zeros_like(neurons)
+    for projection in network.outgoing(population.name):
+        sent += _output_axons(chip, projection, population, cuts, neurons, target_cuts[projection.target])
+    slots = time_slots(max((one.delay for one in incoming), default=0))
+    return Usage(neurons, bits, arriving, sent, neurons * slots)
+
+
+def _input_axons(projection: Projection, source: Population, cuts: Cuts, neurons: IntArray) -> IntArray:
+    """Convolution and pool: one population axon per source pixel that the tile reads, whatever the channels.
+
+    Dense: one per source neuron. Identity: one per neuron of the tile.
+    """
+    synapse = projection.synapse
+    if isinstance(synapse, Dense):
+        return np.full_like(neurons, source.size)
+    if isinstance(synapse, Identity):
+        return neurons
+    kernel = _kernel(projection)
+    rows, columns = (
+        np.array(
+            [reached(synapse, axis, kernel[axis], source.shape[1 + axis], *i).size for i in cuts[1 + axis]]
+        )
+        for axis in (0, 1)
+    )
+    return _outer(np.ones(len(cuts[0]), np.int64), rows, columns)
+
+
+def _synapse_bits(
+    chip: Chip, projection: Projection, source: Population, cuts: Cuts, neurons: IntArray
+) -> IntArray:
+    """Convolution: a list per input channel and tap, with the tile's output channels of that group.
+
+    It is stored once per core, whatever the number of pixels. Pool: the same, every channel a group.
+    Dense: a list per source neuron with the tile's neurons. Identity: a list with one weight per neuron.
+    """
+    width = bits_per_weight(chip, projection)
+    synapse = projection.synapse
+    if isinstance(synapse, Dense):
+        return source.size * list_bits(chip, neurons, width)
+    if isinstance(synapse, Identity):
+        return neurons * list_bits(chip, 1, width)
+    taps = int(np.prod(_kernel(projection)))
+    if isinstance(synapse, SumPool2d):
+        per_cut = _sizes(cuts[0]) * taps * list_bits(chip, 1, width)
+    else:
+        c_out, c_in = _weight_shape(projection)[:2]
+        per_group = c_out // synapse.groups
+        per_cut = np.array(
+            [
+                c_in * taps * int(list_bits(chip, _shares(start, stop, per_group), width).sum())
+                for start, stop in cuts[0]
+            ]
+        )
+    return _outer(per_cut, *(np.ones(len(intervals), np.int64) for intervals in cuts[1:]))
+
+
+def _shares(start: int, stop: int, per_group: int) -> IntArray:
+    """How many of the channels start..stop lie in each group that they touch."""
+    edges = np.arange(start // per_group, -(-stop // per_group) + 1) * per_group
+    return np.diff(np.clip(edges, start, stop))
+
+
+def _output_axons(
+    chip: Chip, projection: Projection, source: Population, cuts: Cuts, neurons: IntArray, target_cuts: Cuts
+) -> IntArray:
+    """Entries of the source's tiles for one projection.
+
+    Convolution and pool: per pixel of the tile and core that reads it, ``population_slots``. Dense: per
+    neuron and core; identity: per neuron; both ``discrete_slots``.
+    """
+    synapse = projection.synapse
+    if isinstance(synapse, Dense):
+        return neurons * len(target_cuts[0]) * chip.discrete_slots
+    if isinstance(synapse, Identity):
+        return neurons * chip.discrete_slots
+    kernel = _kernel(projection)
+    pixels = []
+    for axis in (0, 1):
+        readers = np.zeros(source.shape[1 + axis], np.int64)
+        for start, stop in target_cuts[1 + axis]:
+            readers[reached(synapse, axis, kernel[axis], readers.size, start, stop)] += 1
+        pixels.append(np.array([readers[start:stop].sum() for start, stop in cuts[1 + axis]]))
+    read = [_channels_read(projection, *interval) for interval in target_cuts[0]]
+    cores = np.array([sum(low < stop and start < high for low, high in read) for start, stop in cuts[0]])
+    return _outer(cores, *pixels) * chip.population_slots
+
+
+def _channels_read(projection: Projection, start: int, stop: int) -> tuple[int, int]:
+    """Source channels that the target channels start..stop read, as a half-open interval."""
+    if isinstance(projection.synapse, SumPool2d):
+        return start, stop
+    assert isinstance(projection.synapse, Conv2d)
+    c_out, c_in = _weight_shape(projection)[:2]
+    per_group = c_out // projection.synapse.groups
+    return start // per_group * c_in, -(-stop // per_group) * c_in
