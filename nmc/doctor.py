@@ -52,16 +52,29 @@ def _package(distribution: str, extra: str | None) -> Check:
 
 
 def _engine(name: str) -> Check:
-    from nmc.backends.engines import engine
-
     required = name in {"reference", "stepwise"}
     try:
-        engine(name)
+        _probe(name)
     except NmcError as error:
         return Check(f"engine {name}", error.problem, False, required, error.remedy)
     except ImportError as error:
         return Check(f"engine {name}", f"cannot be imported ({error})", False, required, "reinstall nmc")
     return Check(f"engine {name}", "available", True, required)
+
+
+def _probe(name: str) -> None:
+    """Raise what the engine would raise when it is used."""
+    if name.startswith("lava"):
+        from nmc.backends.loihi.run import unavailable
+
+        # Lava itself is not imported here: it takes a second and changes the process.
+        problem = unavailable()
+        if problem is not None:
+            raise problem
+    else:
+        from nmc.backends.engines import engine
+
+        engine(name)
 
 
 def diagnose() -> tuple[Check, ...]:

@@ -1,0 +1,273 @@
+"""The command line: a thin layer over ``api``. Results on stdout, progress and refusals on stderr.
+
+Heavy imports stand inside the commands, so that help and usage errors come at once.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nmc import __version__
+from nmc.console import Format, emit, nearest, run_guarded
+from nmc.errors import CATALOGUE, EXIT_NO_ENGINE, EXIT_OK, NmcError
+
+app = typer.Typer(
+    help="Compile trained spiking networks to Loihi-class chips, run them bit-exactly, report the cost.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How the result is printed.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing file of another kind.")]
+StepsOption = Annotated[int | None, typer.Option(metavar="T", help="Time steps per sample.")]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle that nmc compile wrote.")]
+
+
+class Joins(str, enum.Enum):
+    """How SEW additions are lowered."""
+
+    AUTO = "auto"
+    DISTRIBUTE = "distribute"
+    RELAY = "relay"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"nmc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show the Python traceback of a failure; allowed anywhere.")
+    ] = False,
+) -> None:
+    """Exit codes: 0 ok, 1 gate or verification failed, 2 usage, 3 bad input, 4 does not fit the chip,
+    5 engine not available, 6 cannot write or out of memory, 70 internal error, 130 interrupted."""
+
+
+@app.command(epilog="Example: nmc demo --out nmc-demo")
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything the demo writes.")] = Path(
+        "nmc-demo"
+    ),
+    how: FormatOption = Format.TEXT,
+) -> None:
+    """Compile, run, verify and report a trained SEW-ResNet on real handwritten digits."""
+    from nmc.demo import run_demo
+    from nmc.progress import Reporter
+
+    with Reporter() as progress:
+        document = run_demo(out, progress)
+    emit(document, how)
+
+
+@app.command(
+    "compile", epilog="Example: nmc compile model.nir -o model.nmc --chip loihi2 --calibration x.npz"
+)
+def compile_(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The bundle to write.")] = None,
+    chip: Annotated[str, typer.Option(help="A chip's name (nmc chips) or a chip file.")] = "loihi2",
+    profile: Annotated[str | None, typer.Option(help="Framework the weights were trained with.")] = None,
+    dt: Annotated[float | None, typer.Option(metavar="S", help="Seconds per time step.")] = None,
+    steps: StepsOption = None,
+    calibration: Annotated[Path | None, typer.Option(metavar="NPZ", help="Samples x, (N, ...).")] = None,
+    weight_bits: Annotated[int, typer.Option(help="Bits per weight, 1 to 8.")] = 8,
+    joins: Annotated[Joins, typer.Option(help="How residual additions are lowered.")] = Joins.AUTO,
+    seed: Annotated[int, typer.Option(help="For the golden input when there are no samples.")] = 0,
+    stop_after: Annotated[str | None, typer.Option(metavar="PASS", help="Stop there; no bundle.")] = None,
+    print_after: Annotated[
+        str | None, typer.Option(metavar="PASS", help="Show the network on stderr.")
+    ] = None,
+    time_passes: Annotated[bool, typer.Option("--time-passes", help="Say how long each pass took.")] = False,
+    force: ForceOption = False,
+    how: FormatOption = Format.TEXT,
+) -> None:
+    """Compile a model for a chip and write one deterministic bundle."""
+    from nmc import commands
+    from nmc.progress import Reporter
+
+    options = {
+        "chip": chip,
+        "profile": profile,
+        "dt": dt,
+        "steps": steps,
+        "weight_bits": weight_bits,
+        "joins": joins.value,
+        "seed": seed,
+        "stop_after": stop_after,
+    }
+    with Reporter() as progress:
+        document = commands.compile_model(
+            model,
+            out,
+            calibration,
+            options,
+            progress,
+            force=force,
+            print_after=print_after,
+            timed=time_passes,
+        )
+    emit(document, how)
+
+
+@app.command(epilog="Example: nmc run model.nmc -i test.npz --record all -o trace.npz")
+def run(
+    model: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle; a model with --engine float.")],
+    samples: Annotated[Path, typer.Option("--input", "-i", metavar="NPZ", help="x, and y if known.")],
+    engine: Annotated[str, typer.Option(help="auto, reference, native, lava, ... or float.")] = "auto",
+    steps: StepsOption = None,
+    record: Annotated[str, typer.Option(metavar="LAYER,...", help="Layers to keep, or all.")] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="NPZ", help="The trace to write.")
+    ] = None,
+    force: ForceOption = False,
+    how: FormatOption = Format.TEXT,
+) -> None:
+    """Run samples; print accuracy (where y is known), event counts and energy."""
+    from nmc import commands
+    from nmc.progress import Reporter
+
+    layers = tuple(name for name in record.split(",") if name)
+    with Reporter() as progress:
+        document = commands.run_model(model, samples, engine, steps, layers, out, force, progress)
+    emit(document, how)
+
+
+@app.command(epilog="Example: nmc verify model.nmc --against lava --samples 3")
+def verify(
+    bundle: BundleArgument,
+    against: Annotated[str, typer.Option(help="The engine to compare with.")] = "lava",
+    engine: Annotated[str, typer.Option(help="The engine that is taken as right.")] = "reference",
+    samples: Annotated[int, typer.Option(help="How many samples.")] = 3,
+    data: Annotated[
+        Path | None,
+        typer.Option("--input", "-i", metavar="NPZ", help="Samples; by default the bundle's own."),
+    ] = None,
+    steps: StepsOption = None,
+    how: FormatOption = Format.TEXT,
+) -> int:
+    """Compare two engines bit by bit; exit status 1 and the first divergence where they differ."""
+    from nmc import commands
+
+    document, failure = commands.verify_bundle(bundle, engine, against, samples, data, steps)
+    emit(document, how)
+    if failure is not None:
+        raise failure
+    return EXIT_OK
+
+
+@app.command(epilog="Example: nmc report model.nmc --trace trace.npz --format md -o report.md")
+def report(
+    bundle: BundleArgument,
+    trace: Annotated[Path | None, typer.Option(metavar="NPZ", help="A trace that nmc run wrote.")] = None,
+    constants: Annotated[str | None, typer.Option(help="The energy set that prices the layers.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write there instead of stdout.")] = None,
+    force: ForceOption = False,
+    how: FormatOption = Format.TEXT,
+) -> None:
+    """Per layer: neurons, synapses, cores, memory, latency; with a trace also spikes, operations, energy."""
+    from nmc import commands
+    from nmc.console import render
+
+    if out is not None:
+        commands.check_output(out, force, (bundle,) if trace is None else (bundle, trace))
+    document = commands.report_bundle(bundle, trace, constants)
+    if out is None:
+        emit(document, how)
+    else:
+        commands.write_text(out, render(document, how))
+
+
+@app.command(epilog="Example: nmc check model.nir")
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .nir or .nmc file.")],
+    how: FormatOption = Format.TEXT,
+) -> int:
+    """List everything that is wrong with a file, all findings at once."""
+    from nmc import commands
+
+    document, status = commands.check_file(file)
+    emit(document, how)
+    return status
+
+
+@app.command(epilog="Example: nmc chips loihi1")
+def chips(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show one chip in full.")] = None,
+    how: FormatOption = Format.TEXT,
+) -> None:
+    """List the chips that nmc knows, or one chip's limits and where each number comes from."""
+    from nmc import commands
+
+    emit(commands.list_chips() if name is None else commands.show_chip(name), how)
+
+
+@app.command(epilog="Example: nmc doctor --format json")
+def doctor(how: FormatOption = Format.TEXT) -> int:
+    """Say what is installed, which engines can run, and the remedy for what is missing."""
+    from nmc.doctor import diagnose, document
+
+    checks = diagnose()
+    emit(document(checks), how)
+    return EXIT_OK if all(one.ok for one in checks if one.required) else EXIT_NO_ENGINE
+
+
+@app.command(epilog="Example: nmc explain NMC-P03")
+def explain(
+    code: Annotated[str | None, typer.Argument(metavar="[CODE]", help="Such as NMC-P03.")] = None,
+    how: FormatOption = Format.TEXT,
+) -> None:
+    """Say what an error code means; without a code, list them all."""
+    from nmc.report.document import Document, table_of
+
+    wanted = list(CATALOGUE) if code is None else [code.upper()]
+    if wanted[0] not in CATALOGUE:
+        raise NmcError("NMC-U03", wanted[0], "is no error code", nearest(wanted[0], CATALOGUE))
+    entries = [(name, CATALOGUE[name]) for name in wanted]
+    rows = [(name, str(one.exit_status), one.title, one.explanation) for name, one in entries]
+    codes = [
+        {"code": name, "exit_status": one.exit_status, "title": one.title, "explanation": one.explanation}
+        for name, one in entries
+    ]
+    titles = ("code", "exit status", "title", "meaning")
+    if code is not None:
+        emit(Document("explain", {"codes": codes}, (), tuple(zip(titles, rows[0], strict=True))), how)
+    else:
+        emit(Document("explain", {"codes": codes}, (table_of("", titles, rows),)), how)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status; every failure is one line on stderr.
+
+    Args:
+        argv: the arguments without the program's name; those of the process by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    show_traceback = "--traceback" in arguments
+    arguments = [one for one in arguments if one != "--traceback"] or ["--help"]
+    command = typer.main.get_command(app)
+    if "_NMC_COMPLETE" in os.environ:
+        command.main(arguments, prog_name="nmc")  # prints what the shell asked for and exits
+
+    def invoke() -> object:
+        # Not command.main: it has its own ideas about Ctrl-C, closed pipes and usage errors.
+        try:
+            with command.make_context("nmc", arguments) as context:
+                return command.invoke(context)
+        except typer.Exit as done:
+            return done.exit_code
+
+    return run_guarded(invoke, show_traceback=show_traceback)

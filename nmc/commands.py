@@ -1,0 +1,315 @@
+"""What the commands do, from paths to documents; ``cli`` only parses and prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nmc import api, atomic
+from nmc.backends.compare import Verification
+from nmc.bundle import Bundle, is_bundle
+from nmc.chip import load_chip
+from nmc.errors import CATALOGUE, EXIT_OK, NmcError
+from nmc.npzfiles import Samples, is_trace, read_samples, read_trace, write_trace
+from nmc.passes import PassDone, describe
+from nmc.progress import Reporter
+from nmc.report import layout
+from nmc.report.build import build_report, names_of
+from nmc.report.document import Column, Document, Table, table_of
+from nmc.report.model import Accuracy
+
+
+def check_output(path: Path, force: bool, inputs: Iterable[Path]) -> None:
+    """Refuse (NMC-W01) an output that could not be written, before any work."""
+    atomic.ensure_writable(path, force=force, inputs=inputs)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file or nothing (NMC-W01)."""
+    atomic.atomic_write(path, text.encode())
+
+
+# --- compile ----------------------------------------------------------------------------------------
+
+
+class PassObserver:
+    """Shows, prints and times the passes of one compile."""
+
+    def __init__(self, progress: Reporter, print_after: str | None = None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._print_after = print_after
+
+    def __call__(self, done: PassDone) -> None:
+        self.seconds[done.name] = done.seconds
+        self._progress.show(f"compile: {done.name} done", len(self.seconds), None)
+        if done.name == self._print_after:
+            print(describe(done.network), file=sys.stderr)
+
+
+def compile_model(
+    model: Path,
+    out: Path | None,
+    calibration: Path | None,
+    options: Mapping[str, Any],
+    progress: Reporter,
+    *,
+    force: bool,
+    print_after: str | None,
+    timed: bool,
+) -> Document:
+    """Compile, save and describe. ``options`` go to ``api.compile``; with ``stop_after`` nothing is saved."""
+    inputs = [model] if calibration is None else [model, calibration]
+    if out is not None:
+        check_output(out, force or is_bundle(out), inputs)
+    elif options["stop_after"] is None:
+        raise NmcError(
+            "NMC-U01", "nmc compile", "--out is missing", "say where the bundle goes: -o model.nmc"
+        )
+    chip = load_chip(options["chip"])
+    data = None if calibration is None else read_samples(calibration).x
+    observer = PassObserver(progress, print_after)
+    bundle = api.compile(model, data=data, observe=observer, **{**options, "chip": chip})
+    if print_after is not None and print_after not in observer.seconds:
+        raise NmcError("NMC-U03", print_after, "is no pass", f"passes are: {', '.join(observer.seconds)}")
+    report = layout.document(api.report(bundle))
+    tables, facts, members = report.tables, report.facts, {"report": report.data}
+    if out is not None and options["stop_after"] is None:
+        bundle.save(out)
+        facts = (("bundle", str(out)), *facts)
+        members["bundle"] = str(out)
+    if timed:
+        rows = [(name, f"{seconds:.3f}") for name, seconds in observer.seconds.items()]
+        tables = (*tables, table_of("passes", ("pass", "seconds"), rows))
+        members["passes"] = [{"pass": name, "time_s": seconds} for name, seconds in observer.seconds.items()]
+    return Document("compile", members, tables, facts)
+
+
+# --- run --------------------------------------------------------------------------------------------
+
+
+def run_model(
+    model: Path,
+    samples: Path,
+    engine: str,
+    steps: int | None,
+    layers: tuple[str, ...],
+    out: Path | None,
+    force: bool,
+    progress: Reporter,
+) -> Document:
+    """Run samples, write the trace, and describe both."""
+    if out is not None:
+        check_output(out, force or is_trace(out), (model, samples))
+    if engine == "float":
+        return _run_float(model, read_samples(samples), steps)
+    if layers and out is None:
+        raise NmcError(
+            "NMC-U01", "nmc run", "--record without --out", "say where the trace goes: -o trace.npz"
+        )
+    bundle = _read_bundle(model)
+    data = read_samples(samples)
+    trace = api.run(bundle, data.x, engine, steps, layers, progress=progress.hook("run"))
+    accuracy = data.accuracy(trace.classes)
+    report = api.report(
+        bundle, trace, accuracy=None if accuracy is None else Accuracy(trace.samples, accuracy)
+    )
+    document = layout.document(report)
+    members: dict[str, Any] = {"engine": engine, "report": document.data}
+    facts = (("engine", engine), *document.facts)
+    if out is not None:
+        about = {"engine": engine, "build_id": bundle.build_id, "accuracy": accuracy}
+        write_trace(out, trace, names_of(bundle.network), about)
+        members["trace"] = str(out)
+        facts = (("trace", str(out)), *facts)
+    return Document("run", members, document.tables, facts)
+
+
+def _run_float(model: Path, data: Samples, steps: int | None) -> Document:
+    """The float model's answer; it has no integers, so there are no counts."""
+    classes = api.run_float(model, data.x, steps).classes
+    accuracy = data.accuracy(classes)
+    members = {"engine": "float", "samples": len(classes), "accuracy": accuracy, "classes": classes.tolist()}
+    facts = [("engine", "float"), ("samples", f"{len(classes):,}")]
+    if accuracy is not None:
+        facts.append(("accuracy", f"{accuracy:.2%}"))
+    return Document("run", members, (), tuple(facts))
+
+
+# --- verify -----------------------------------------------------------------------------------------
+
+
+def verify_bundle(
+    path: Path, engine: str, against: str, samples: int, data: Path | None, steps: int | None
+) -> tuple[Document, NmcError | None]:
+    """Compare two engines; the error (NMC-V01) names the first divergence."""
+    bundle = api.read(path)
+    x = None if data is None else read_samples(data).x
+    result = api.verify(bundle, against, samples, engine=engine, x=x, steps=steps)
+    if result.passed:
+        return verification_document(bundle, result), None
+    if result.first is None:
+        problem = NmcError("NMC-V01", str(path), f"{engine} and {against} count events differently")
+    else:
+        problem = NmcError("NMC-V01", str(path), str(result.first))
+    return verification_document(bundle, result), problem
+
+
+def verification_document(bundle: Bundle, result: Verification) -> Document:
+    """Mismatches per layer; schema ``nmc.verify/1``."""
+    names = names_of(bundle.network)
+    kinds = ("spikes", "u", "v")
+    layers = [
+        {"layer": names[name], "population": name, **{kind: found.get(kind) for kind in kinds}}
+        for name, found in result.mismatches.items()
+    ]
+    columns = [Column("layer", tuple(str(one["layer"]) for one in layers))]
+    for kind in kinds:
+        cells = tuple(layout.UNKNOWN if one[kind] is None else f"{one[kind]:,}" for one in layers)
+        columns.append(Column(f"{kind} unequal", cells, numeric=True))
+    verdict = "equal" if result.passed else "different"
+    facts = [
+        ("engines", f"{result.engine} and {result.against}"),
+        ("samples", f"{result.samples:,} x {result.steps} steps, {result.compared:,} values compared"),
+        ("mismatches", f"{result.total:,}; event counts {'equal' if result.counts_equal else 'different'}"),
+        ("verdict", verdict),
+    ]
+    if result.first is not None:
+        facts.append(("first divergence", str(result.first)))
+    members = {
+        "engine": result.engine,
+        "against": result.against,
+        "samples": result.samples,
+        "steps": result.steps,
+        "compared": result.compared,
+        "mismatches": result.total,
+        "counts_equal": result.counts_equal,
+        "passed": result.passed,
+        "first_divergence": None if result.first is None else dataclasses.asdict(result.first),
+        "layers": layers,
+    }
+    return Document("verify", members, (Table("", tuple(columns)),), tuple(facts))
+
+
+# --- report, check, chips ---------------------------------------------------------------------------
+
+
+def report_bundle(path: Path, trace: Path | None, constants: str | None) -> Document:
+    """The report of a bundle, with what a trace counted."""
+    bundle = api.read(path)
+    if trace is None:
+        return layout.document(api.report(bundle, constants=constants))
+    recorded = read_trace(trace)
+    if recorded.about.get("build_id") != bundle.build_id:
+        raise NmcError("NMC-D02", str(trace), f"is a trace of another build than {path}", "run that bundle")
+    accuracy = recorded.about.get("accuracy")
+    report = build_report(
+        bundle.network,
+        bundle.chip,
+        recorded.counts,
+        config=bundle.config,
+        constants=constants,
+        accuracy=None if accuracy is None else Accuracy(recorded.counts.samples, accuracy),
+    )
+    return layout.document(report)
+
+
+def check_file(path: Path) -> tuple[Document, int]:
+    """All findings on a file, and the exit status of the first that is an error."""
+    findings = api.check(path)
+    rows = [(one.severity, one.code, one.who, one.problem, one.remedy) for one in findings]
+    table = table_of("", ("severity", "code", "who", "problem", "remedy"), rows)
+    errors = [one for one in findings if one.severity == "error"]
+    facts = (("file", str(path)), ("findings", f"{len(findings)}, of which {len(errors)} errors"))
+    members = {"file": str(path), "findings": [dataclasses.asdict(one) for one in findings]}
+    status = CATALOGUE[errors[0].code].exit_status if errors else EXIT_OK
+    return Document("check", members, (table,) if rows else (), facts), status
+
+
+def list_chips() -> Document:
+    """Every chip with its main limits; schema ``nmc.chips/1``."""
+    known = [load_chip(name) for name in api.chips()]
+
+    def limit(value: int | None) -> str:
+        return layout.UNKNOWN if value is None else f"{value:,}"
+
+    rows = [
+        (
+            one.name,
+            one.title,
+            limit(one.cores),
+            limit(one.neurons_per_core),
+            limit(one.synapse_bits),
+            str(one.payload_bits),
+            ", ".join(constants.name for constants in one.energy),
+        )
+        for one in known
+    ]
+    titles = (
+        "chip",
+        "title",
+        "cores",
+        "neurons/core",
+        "synapse bits/core",
+        "payload bits",
+        "energy constants",
+    )
+    members = [
+        {
+            "chip": one.name,
+            "title": one.title,
+            "cores": one.cores,
+            "neurons_per_core": one.neurons_per_core,
+            "synapse_memory_bits": one.synapse_bits,
+            "payload_bits": one.payload_bits,
+            "energy_constants": [constants.name for constants in one.energy],
+        }
+        for one in known
+    ]
+    facts = (("one chip in full", "nmc chips NAME"),)
+    return Document("chips", {"chips": members}, (table_of("", titles, rows),), facts)
+
+
+def show_chip(name: str) -> Document:
+    """Every number of one chip with its basis and source; schema ``nmc.chip-facts/1``."""
+    chip = load_chip(name)
+    rows = [(one.key, _value(one.value), one.basis, one.source) for one in chip.facts]
+    tables = [table_of(f"{chip.name}: {chip.title}", ("limit", "value", "basis", "source"), rows)]
+    for constants in chip.energy:
+        prices = [(one.name, _price(one.joules, "J"), _price(one.seconds, "s")) for one in constants.terms]
+        title = (
+            f"energy constants {constants.name} of {constants.chip} ({constants.basis}; {constants.source})"
+        )
+        tables.append(table_of(title, ("event", "energy", "time"), prices))
+    members = {
+        "chip": chip.name,
+        "title": chip.title,
+        "facts": [dataclasses.asdict(one) for one in chip.facts],
+        "energy": [
+            {
+                "constants": constants.name,
+                "chip": constants.chip,
+                "basis": constants.basis,
+                "source": constants.source,
+                "terms": [
+                    {"event": one.name, "energy_J": one.joules, "time_s": one.seconds}
+                    for one in constants.terms
+                ],
+            }
+            for constants in chip.energy
+        ],
+    }
+    return Document("chip-facts", members, tuple(tables))
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return layout.UNKNOWN
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _price(value: float | None, unit: str) -> str:
+    return layout.UNKNOWN if value is None else f"{value:.4g} {unit}"

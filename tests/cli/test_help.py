@@ -1,0 +1,63 @@
+"""Help is quick, complete and shows an example for every command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nmc.cli import app, main
+from nmc.errors import CATALOGUE
+
+COMMANDS = ("demo", "compile", "run", "verify", "report", "check", "chips", "doctor", "explain")
+
+
+def test_the_commands_are_there() -> None:
+    import typer
+
+    assert tuple(typer.main.get_command(app).commands) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"Example: nmc {command}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert all(command in out for command in COMMANDS)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from nmc.cli import main; status = main(['--help']);"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr); sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    loaded = set(done.stderr.replace("'", "").strip("[]\n").split(", "))
+    assert loaded.isdisjoint({"numpy", "torch", "lava", "h5py", "nir", "networkx", "scipy"})
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "nmc 0.1.0\n"
+
+
+def test_explain_lists_every_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "nmc.explain/1"
+    assert [one["code"] for one in document["codes"]] == list(CATALOGUE)
+
+
+@pytest.mark.parametrize("code", sorted(CATALOGUE))
+def test_explain_knows_every_code(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", code.lower()]) == 0
+    out = capsys.readouterr().out
+    entry = CATALOGUE[code]
+    assert entry.title in out
+    assert entry.explanation in out
