@@ -32,13 +32,14 @@ SpikeSum: TypeAlias = frozenset[tuple[str, int]]
 
 ONE = og.constant(1.0)
 
-REFUSED = {
-    og.MaxPool: "a max pool has no lowering yet; use an average pool, or a convolution with stride",
-    og.Mul: "a product of spikes has no lowering yet; train the SEW block with ADD",
-    og.Concat: "a concatenation has no lowering yet; add the branches, or split the next convolution",
-    og.ReLU: "a ReLU carries values, not spikes; replace it by a spiking neuron",
-    og.TimeMean: "a mean over time is only possible at the very end; move it behind the last layer",
+REFUSED: dict[type[og.Op], tuple[str, str]] = {
+    og.MaxPool: ("a max pool has no lowering yet", "use an average pool, or a convolution with stride"),
+    og.Mul: ("a product of spikes has no lowering yet", "train the SEW block with ADD"),
+    og.Concat: ("a concatenation has no lowering yet", "add the branches, or split the next convolution"),
+    og.ReLU: ("a ReLU carries values, not spikes", "replace it by a spiking neuron"),
+    og.TimeMean: ("a mean over time is only possible at the end", "move it behind the last layer"),
 }
+"""Ops without a lowering: (problem, remedy)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +131,7 @@ class _Lowering:
         if isinstance(op, og.Input):
             return self._input(name, op)
         if type(op) in REFUSED and not self._is_last(name, op):
-            problem, remedy = REFUSED[type(op)].split("; ")
-            raise NmcError("NMC-G05", name, problem, remedy)
+            raise NmcError("NMC-G05", name, *REFUSED[type(op)])
         operands = [self.currents[before] for before in self.graph.before(name)]
         if isinstance(op, og.Sub):
             operands[1] = self._times(operands[1], -1.0)

@@ -278,8 +278,8 @@ ORDERED = (Sub, Mul, Concat)
 class OpGraph:
     """Named ops, ordered edges.
 
-    steps: T that the network was trained with, where the source says. notes: what an importer wants
-    the report to say.
+    steps: T that the network was trained with, where the source says. profile: the import profile and
+    who chose it, for the report. notes: what else an importer wants the report to say.
 
     Raises NmcError NMC-G01 for an edge to a node that is not there.
     """
@@ -288,6 +288,7 @@ class OpGraph:
     edges: tuple[Edge, ...]
     name: str = "network"
     steps: int | None = None
+    profile: str = ""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -383,6 +384,11 @@ class OpGraph:
             if name not in useful:
                 raise NmcError("NMC-G08", name, "its output reaches no output of the network", "remove it")
             useful.update(self.before(name))
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        """Shapes of the Input nodes, in ``nodes`` order."""
+        return tuple(op.shape for op in self.nodes.values() if isinstance(op, Input))
 
     def named(self, kind: type[Any]) -> tuple[str, ...]:
         """Names of the nodes of one op type, in ``nodes`` order."""

@@ -1,0 +1,204 @@
+"""NIR files as op graphs: everything that is wrong at once, or the graph.
+
+``nir_file`` reads, ``raw.structure`` looks at the edges, ``profiles.resolve`` settles what NIR leaves
+out, and ``build`` makes ops and checks every shape on the way.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nmc.errors import NmcError
+from nmc.frontend import opgraph as og
+from nmc.frontend.nir_file import read_raw
+from nmc.frontend.nir_neurons import NEURONS, neuron_op
+from nmc.frontend.opgraph import OpGraph
+from nmc.frontend.profiles import PROFILES, ProfileChoice, resolve
+from nmc.frontend.raw import Finding, RawGraph, RawNode, Value, raise_first, structure
+from nmc.frontend.shapes import output_shape
+from nmc.ir import Shape
+
+
+def load_nir(path: str | os.PathLike[str], profile: str | None = None, dt: float | None = None) -> OpGraph:
+    """Read a NIR file into an op graph.
+
+    Args:
+        path: the file.
+        profile: a name of ``profiles.PROFILES``; None to take it from the file.
+        dt: seconds per time step; None to take it from the file.
+
+    Raises:
+        NmcError: the first error that ``inspect_nir`` finds.
+    """
+    graph, findings = inspect_nir(path, profile, dt)
+    raise_first(findings)
+    assert graph is not None
+    return graph
+
+
+def inspect_nir(
+    path: str | os.PathLike[str], profile: str | None = None, dt: float | None = None
+) -> tuple[OpGraph | None, list[Finding]]:
+    """The op graph of a NIR file, if it has no error, and everything that is wrong with the file.
+
+    Raises:
+        NmcError: NMC-F01, F02, F03 when the file cannot be read at all, NMC-U02 or NMC-U03 for
+            ``dt`` or ``profile``.
+    """
+    raw, findings = read_raw(path)
+    if all(finding.code != "NMC-G01" for finding in findings):
+        findings += structure(raw)  # a wrong edge leaves nodes unfed behind it: one fault, one finding
+    if any(finding.severity == "error" for finding in findings):
+        return None, findings
+    try:
+        choice = resolve(raw, profile, dt)
+    except NmcError as error:
+        if error.code.startswith("NMC-U"):
+            raise
+        # Whatever the profile, shapes are wrong or right.
+        _, problems = build(raw, ProfileChoice(PROFILES["nir"], 1.0, ""))
+        return None, [*findings, Finding.of(error), *problems]
+    graph, problems = build(raw, choice)
+    return graph, findings + problems
+
+
+# --- the op graph -----------------------------------------------------------------------------------
+
+
+def build(raw: RawGraph, choice: ProfileChoice) -> tuple[OpGraph | None, list[Finding]]:
+    """Ops for all nodes, shapes checked on the way; None with findings where a node does not fit."""
+    skeleton = OpGraph({name: og.Add() for name in raw.nodes}, raw.edges)
+    ops: dict[str, og.Op] = {}
+    shapes: dict[str, Shape] = {}
+    findings: list[Finding] = []
+    for name in skeleton.order:
+        sources = skeleton.before(name)
+        if any(source not in shapes for source in sources):
+            continue  # what comes before is already reported
+        operands = [(source, shapes[source]) for source in sources]
+        try:
+            ops[name] = _op(name, raw.nodes[name], operands[0][1] if operands else (), choice)
+            shapes[name] = output_shape(name, ops[name], operands)
+        except NmcError as error:
+            findings.append(Finding.of(error))
+    if findings:
+        return None, findings
+    try:
+        steps = _steps(raw)
+    except NmcError as error:
+        return None, [Finding.of(error)]
+    nodes = {name: ops[name] for name in skeleton.order}
+    return OpGraph(nodes, raw.edges, Path(raw.name).stem, steps, str(choice)), []
+
+
+def _steps(raw: RawGraph) -> int | None:
+    if "steps" not in raw.metadata:
+        return None
+    steps = _whole("metadata", "steps", raw.metadata["steps"])
+    if len(steps) != 1 or steps[0] < 1:
+        raise NmcError("NMC-F04", "metadata", f"steps = {steps}", "expected one number of at least 1")
+    return steps[0]
+
+
+def _op(name: str, node: RawNode, source: Shape, choice: ProfileChoice) -> og.Op:
+    kind = node.kind
+    if kind == "Input":
+        return og.Input(_whole(name, "shape", node.fields["shape"]))
+    if kind == "Output":
+        return og.Output(_whole(name, "shape", node.fields["shape"]))
+    if kind in NEURONS:
+        return neuron_op(name, node, choice)
+    if kind in ("Affine", "Linear"):
+        weight = _numbers(name, node, "weight")
+        if weight.ndim != 2:
+            raise NmcError(
+                "NMC-G05", name, f"a weight of shape {weight.shape}", "only (out, in) is supported"
+            )
+        return og.Linear(weight, _numbers(name, node, "bias") if kind == "Affine" else None)
+    if kind == "Scale":
+        return og.Scale(_numbers(name, node, "scale"))
+    if kind == "Conv2d":
+        return _conv(name, node, source)
+    if kind == "Flatten":
+        return _flatten(name, node, source)
+    kernel, stride, padding = (_pair(name, node, key) for key in ("kernel_size", "stride", "padding"))
+    return (og.SumPool if kind == "SumPool2d" else og.AvgPool)(kernel, stride, padding)
+
+
+def _numbers(name: str, node: RawNode, key: str) -> npt.NDArray[np.float64]:
+    value = node.fields[key]
+    if isinstance(value, str):
+        raise NmcError("NMC-F04", name, f"field '{key}' is text, expected numbers")
+    return value.astype(np.float64)
+
+
+def _whole(name: str, key: str, value: Value) -> tuple[int, ...]:
+    if isinstance(value, str) or value.dtype.kind not in "iu" or value.ndim > 1:
+        raise NmcError("NMC-F04", name, f"field '{key}' is {value!r:.60}", "expected whole numbers")
+    return tuple(int(number) for number in np.ravel(value))
+
+
+def _pair(name: str, node: RawNode, key: str) -> og.Pair:
+    numbers = _whole(name, key, node.fields[key])
+    if len(numbers) not in (1, 2):
+        raise NmcError("NMC-F04", name, f"field '{key}' has {len(numbers)} numbers", "expected one or two")
+    return numbers[0], numbers[-1]
+
+
+def _conv(name: str, node: RawNode, source: Shape) -> og.Conv2d:
+    weight, bias = _numbers(name, node, "weight"), _numbers(name, node, "bias")
+    if weight.ndim != 4:
+        raise NmcError(
+            "NMC-F04", name, f"weight of shape {weight.shape}", "expected (out, in, height, width)"
+        )
+    stride, dilation = _pair(name, node, "stride"), _pair(name, node, "dilation")
+    groups = _whole(name, "groups", node.fields["groups"])
+    if len(groups) != 1:
+        raise NmcError("NMC-F04", name, f"field 'groups' has {len(groups)} numbers", "expected one")
+    told = node.fields.get("input_shape")
+    if isinstance(told, np.ndarray) and tuple(np.ravel(told)) != source[1:]:
+        problem = f"expects maps of {tuple(int(n) for n in np.ravel(told))}, gets {source[1:]}"
+        raise NmcError("NMC-G03", name, problem)
+    padding = node.fields["padding"]
+    if isinstance(padding, str):
+        weight, pads = _named_padding(name, padding, weight, stride, dilation)
+    else:
+        pads = _pair(name, node, "padding")
+    return og.Conv2d(weight, bias, stride, pads, dilation, groups[0])
+
+
+def _named_padding(
+    name: str, padding: str, weight: npt.NDArray[np.float64], stride: og.Pair, dilation: og.Pair
+) -> tuple[npt.NDArray[np.float64], og.Pair]:
+    """'valid' and 'same' as numbers. torch pads an even kernel by one more at the end; a leading row or
+    column of zero weights makes that symmetric."""
+    if padding == "valid":
+        return weight, (0, 0)
+    if padding != "same":
+        raise NmcError("NMC-F04", name, f"padding {padding!r:.40}", "expected 'same', 'valid' or numbers")
+    if stride != (1, 1):
+        raise NmcError("NMC-F04", name, f"padding 'same' with stride {stride}", "expected stride 1")
+    pads = []
+    for axis in (0, 1):
+        total = dilation[axis] * (weight.shape[2 + axis] - 1)
+        if total % 2:
+            if dilation[axis] != 1:
+                raise NmcError("NMC-G05", name, "padding 'same' of a dilated even kernel", "pad by numbers")
+            extra = [(0, 0)] * 4
+            extra[2 + axis] = (1, 0)
+            weight, total = np.pad(weight, extra), total + 1
+        pads.append(total // 2)
+    return weight, (pads[0], pads[1])
+
+
+def _flatten(name: str, node: RawNode, source: Shape) -> og.Flatten:
+    """Axes count without the batch; an exporter that counted it left an input type with one axis more."""
+    start, end = (_whole(name, key, node.fields[key])[0] for key in ("start_dim", "end_dim"))
+    told = node.fields.get("input_type")
+    if isinstance(told, np.ndarray) and told.size == len(source) + 1:
+        start, end = (axis - 1 if axis > 0 else axis for axis in (start, end))
+    return og.Flatten(start, end)
