@@ -161,8 +161,10 @@ def verify(
 ) -> int:
     """Compare two engines bit by bit; exit status 1 and the first divergence where they differ."""
     from nmc import commands
+    from nmc.progress import Reporter
 
-    document, failure = commands.verify_bundle(bundle, engine, against, samples, data, steps)
+    with Reporter() as progress:
+        document, failure = commands.verify_bundle(bundle, engine, against, samples, data, steps, progress)
     emit(document, how)
     if failure is not None:
         raise failure

@@ -10,6 +10,7 @@ from typing import Any
 
 from nmc import api, atomic
 from nmc.backends.compare import Verification
+from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle, is_bundle
 from nmc.chip import load_chip
 from nmc.errors import CATALOGUE, EXIT_OK, NmcError
@@ -76,7 +77,8 @@ def compile_model(
     if print_after is not None and print_after not in observer.seconds:
         raise NmcError("NMC-U03", print_after, "is no pass", f"passes are: {', '.join(observer.seconds)}")
     report = layout.document(api.report(bundle))
-    tables, facts, members = report.tables, report.facts, {"report": report.data}
+    tables, facts = report.tables, report.facts
+    members: dict[str, Any] = {"report": report.data}
     if out is not None and options["stop_after"] is None:
         bundle.save(out)
         facts = (("bundle", str(out)), *facts)
@@ -89,6 +91,13 @@ def compile_model(
 
 
 # --- run --------------------------------------------------------------------------------------------
+
+
+def _read_bundle(path: Path) -> Bundle:
+    if path.suffix == ".nir" and path.is_file():
+        remedy = f"compile it first: nmc compile {path} -o model.nmc, or run it with --engine float"
+        raise NmcError("NMC-F01", str(path), "is a model, not a bundle", remedy)
+    return api.read(path)
 
 
 def run_model(
@@ -112,16 +121,17 @@ def run_model(
         )
     bundle = _read_bundle(model)
     data = read_samples(samples)
-    trace = api.run(bundle, data.x, engine, steps, layers, progress=progress.hook("run"))
+    name = engine_by_name(engine).name
+    trace = api.run(bundle, data.x, name, steps, layers, progress=progress.hook("run"))
     accuracy = data.accuracy(trace.classes)
     report = api.report(
         bundle, trace, accuracy=None if accuracy is None else Accuracy(trace.samples, accuracy)
     )
     document = layout.document(report)
-    members: dict[str, Any] = {"engine": engine, "report": document.data}
-    facts = (("engine", engine), *document.facts)
+    members: dict[str, Any] = {"engine": name, "report": document.data}
+    facts = (("engine", name), *document.facts)
     if out is not None:
-        about = {"engine": engine, "build_id": bundle.build_id, "accuracy": accuracy}
+        about = {"engine": name, "build_id": bundle.build_id, "accuracy": accuracy}
         write_trace(out, trace, names_of(bundle.network), about)
         members["trace"] = str(out)
         facts = (("trace", str(out)), *facts)
@@ -143,11 +153,18 @@ def _run_float(model: Path, data: Samples, steps: int | None) -> Document:
 
 
 def verify_bundle(
-    path: Path, engine: str, against: str, samples: int, data: Path | None, steps: int | None
+    path: Path,
+    engine: str,
+    against: str,
+    samples: int,
+    data: Path | None,
+    steps: int | None,
+    progress: Reporter,
 ) -> tuple[Document, NmcError | None]:
     """Compare two engines; the error (NMC-V01) names the first divergence."""
-    bundle = api.read(path)
+    bundle = _read_bundle(path)
     x = None if data is None else read_samples(data).x
+    progress.show(f"verify {engine} against {against}", 0, None)
     result = api.verify(bundle, against, samples, engine=engine, x=x, steps=steps)
     if result.passed:
         return verification_document(bundle, result), None
@@ -199,7 +216,7 @@ def verification_document(bundle: Bundle, result: Verification) -> Document:
 
 def report_bundle(path: Path, trace: Path | None, constants: str | None) -> Document:
     """The report of a bundle, with what a trace counted."""
-    bundle = api.read(path)
+    bundle = _read_bundle(path)
     if trace is None:
         return layout.document(api.report(bundle, constants=constants))
     recorded = read_trace(trace)
