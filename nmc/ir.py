@@ -162,6 +162,11 @@ class Projection:
         return 0 if self.on_host else 1
 
     @property
+    def weight_shape(self) -> Shape:
+        weight = self.weight
+        return tuple(weight.mant.shape if isinstance(weight, Fixed) else weight.shape)
+
+    @property
     def integer_weight(self) -> IntArray:
         if not isinstance(self.weight, Fixed):
             raise InternalError(f"projection {self.name} is not quantized")

@@ -106,6 +106,41 @@ def apply_integer(synapse: Synapse, weight: IntArray, x: Array) -> IntArray:
     return np.asarray(np.rint(apply(synapse, weight, x)).astype(np.int64))
 
 
+def seen(synapse: Synapse, weight_shape: Shape, x: Array) -> FloatArray:
+    """What each weight multiplies on average over the target's positions, borders included.
+
+    Args:
+        x: one value per source neuron, (*source shape).
+
+    Returns:
+        float64, broadcastable to the weight, so that ``(weight * seen).sum`` over all axes but the first is
+        the mean current per output channel.
+    """
+    x = x.astype(np.float64)
+    if isinstance(synapse, Dense):
+        return x.reshape(1, -1)
+    if isinstance(synapse, Identity):
+        return np.asarray(
+            x.mean(axis=tuple(range(1, x.ndim)), keepdims=True) if len(weight_shape) else x.mean()
+        )
+    if isinstance(synapse, SumPool2d):
+        return np.asarray(_patches(x[None], synapse.kernel, synapse).sum(axis=(2, 3)).mean())
+    windows = _patches(x[None], (weight_shape[2], weight_shape[3]), synapse).mean(axis=(0, 4, 5))
+    if synapse.groups == 1:
+        return np.asarray(windows[None])
+    per_group = windows.reshape(synapse.groups, *weight_shape[1:])
+    return np.asarray(np.repeat(per_group, weight_shape[0] // synapse.groups, axis=0))
+
+
+def fan_in_windows(synapse: Conv2d, weight_shape: Shape, x: Array) -> FloatArray:
+    """(groups, N * positions, C_in / groups * K_h * K_w): what each target position's fan-in holds."""
+    windows = _patches(x.astype(np.float64), (weight_shape[2], weight_shape[3]), synapse)
+    n, channels, kh, kw, out_h, out_w = windows.shape
+    grouped = windows.reshape(n, synapse.groups, channels // synapse.groups, kh, kw, out_h, out_w)
+    rows = grouped.transpose(1, 0, 5, 6, 2, 3, 4)
+    return np.asarray(rows.reshape(synapse.groups, n * out_h * out_w, -1))
+
+
 def fan_out(synapse: Synapse, weight_shape: Shape, source: Shape) -> IntArray:
     """Synapses that leave each source neuron, borders counted exactly (padding has none); source's shape."""
     if isinstance(synapse, Identity):

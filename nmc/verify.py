@@ -100,7 +100,7 @@ def _shapes_agree(network: Network) -> Iterator[Breach]:
         source, target = network[projection.source], network[projection.target]
         try:
             shape = synapse.output_shape(
-                projection.synapse, _shape(projection.weight), source.shape, projection.name
+                projection.synapse, projection.weight_shape, source.shape, projection.name
             )
         except NmcError as error:
             yield projection.name, str(error)
@@ -242,10 +242,6 @@ def _mapped_once(network: Network) -> Iterator[Breach]:
         placed = sum(tile.size for tile in network.mapping.of(population.name))
         if placed != population.size:
             yield population.name, f"{placed} of {population.size} neurons placed"
-
-
-def _shape(weight: Any) -> Shape:
-    return tuple(getattr(weight, "mant", weight).shape)
 
 
 def _broadcasts(shape: Shape, onto: Shape) -> bool:

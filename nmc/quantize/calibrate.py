@@ -6,35 +6,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nmc import synapse
 from nmc.errors import NmcError
 from nmc.frontend.float_engine import run_network
-from nmc.ir import Conv2d, Dense, Encoding, FloatArray, Identity, InputNeuron, Network, Projection
+from nmc.ir import Encoding, FloatArray, InputNeuron, Network, Projection
 
 MAX_SAMPLES = 256
 BATCH = 32
+FRAME_ELEMENTS = 1 << 21
+"""Elements kept per source for adaptive rounding (16 MB)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Mean and variance of a population's payload over samples and steps; float units, population's shape."""
+    """A population's payload over samples and steps, float units.
+
+    mean, variance: population's shape. frames: (F, *shape), a few steps as they were, evenly picked.
+    """
 
     mean: FloatArray
     variance: FloatArray
+    frames: FloatArray
 
     def per_weight(self, projection: Projection) -> tuple[FloatArray, FloatArray]:
-        """Mean and variance shaped to broadcast over the projection's weight."""
-        return self._shaped(self.mean, projection), self._shaped(self.variance, projection)
-
-    @staticmethod
-    def _shaped(values: FloatArray, projection: Projection) -> FloatArray:
-        if isinstance(projection.synapse, Dense):
-            return values.reshape(1, -1)
-        if isinstance(projection.synapse, Identity) or not isinstance(projection.synapse, Conv2d):
-            return np.asarray(values.mean())
-        channels = values.mean(axis=(1, 2))
-        groups = projection.synapse.groups
-        outputs = projection.weight.shape[0] // groups  # type: ignore[union-attr]
-        return np.repeat(channels.reshape(groups, -1), outputs, axis=0)[:, :, None, None]
+        """Mean and variance of what each of the projection's weights multiplies; broadcastable to them."""
+        shape = projection.weight_shape
+        return (
+            synapse.seen(projection.synapse, shape, self.mean),
+            synapse.seen(projection.synapse, shape, self.variance),
+        )
 
 
 def check(network: Network, data: FloatArray) -> None:
@@ -68,12 +68,15 @@ def measure(network: Network, data: FloatArray) -> dict[str, Statistics]:
     names = [population.name for population in network.populations]
     sums = {name: np.zeros(network[name].shape) for name in names}
     squares = {name: np.zeros(network[name].shape) for name in names}
+    frames: dict[str, list[FloatArray]] = {name: [] for name in names}
+    count = len(data) * network.steps
     for start in range(0, len(data), BATCH):
         trains = run_network(network, data[start : start + BATCH], network.steps, record=names)
         for name in names:
             sums[name] += trains[name].sum(axis=(0, 1))
             squares[name] += np.square(trains[name]).sum(axis=(0, 1))
-    count = len(data) * network.steps
+            flat = trains[name].reshape(-1, *network[name].shape)
+            frames[name].append(flat[_picked(start * network.steps, len(flat), network[name].size, count)])
     spiking = [p.name for p in network.compute if getattr(p.neuron, "threshold", 0) is not None]
     if spiking and not any(sums[name].any() for name in spiking):
         raise NmcError(
@@ -83,5 +86,12 @@ def measure(network: Network, data: FloatArray) -> dict[str, Statistics]:
     for name in names:
         # Four digits: enough for a choice between clips, and free of the order of float sums.
         mean = np.round(sums[name] / count, 4)
-        result[name] = Statistics(mean, np.maximum(np.round(squares[name] / count, 4) - mean**2, 0.0))
+        variance = np.maximum(np.round(squares[name] / count, 4) - mean**2, 0.0)
+        result[name] = Statistics(mean, variance, np.concatenate(frames[name]))
     return result
+
+
+def _picked(first: int, length: int, size: int, count: int) -> slice:
+    """Which of the frames first..first+length are kept: every n-th of all, so that they fit the memory."""
+    every = max(1, -(-count * size // FRAME_ELEMENTS))
+    return slice((-first) % every, length, every)

@@ -7,12 +7,15 @@ units per float unit; scaling them together leaves the spikes unchanged. v has 6
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from nmc import neuron as spec
 from nmc.errors import InternalError, NmcError
 from nmc.ir import (
+    Conv2d,
+    Dense,
     Fixed,
     FixedNeuron,
     FloatArray,
@@ -27,11 +30,15 @@ from nmc.ir import (
     Stage,
     frozen,
 )
-from nmc.quantize import inputs, neurons, ranges, weights
+from nmc.quantize import inputs, neurons, ranges, rounding, weights
 from nmc.quantize.calibrate import Statistics
 
 HOST_WEIGHT_BITS = 16
 """Host projections run on the host's processor; 16 bits make their error invisible after rounding."""
+
+
+Shared: TypeAlias = dict[tuple[int, float], Fixed]
+"""Rounded weights by (id of the float array, scale)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Quantizer:
             raise InternalError(f"quantize expects a TIMED network, got {network.stage.name}")
         populations: dict[str, Population] = {}
         projections: dict[str, Projection] = {}
-        shared: dict[tuple[int, float], Fixed] = {}
+        shared: Shared = {}
         for population, incoming in network.walk():
             if population.is_input:
                 populations[population.name] = replace(
@@ -76,12 +83,9 @@ class Quantizer:
                 )
                 populations[population.name] = replace(population, max_payload=reach)
                 continue
-            scaled = _Scaled(network, population, incoming, populations, self)
+            scaled = _Scaled(network, population, incoming, populations, self, shared)
             for projection in scaled.chip:
-                key = (id(projection.weight), scaled.scale_of(projection))
-                if key not in shared:
-                    shared[key] = scaled.weight(projection)
-                projections[projection.name] = replace(projection, weight=shared[key])
+                projections[projection.name] = replace(projection, weight=scaled.weights[projection.name])
             populations[population.name] = scaled.population()
             for projection in scaled.host:
                 projections[projection.name] = scaled.host_projection(projection)
@@ -115,6 +119,7 @@ class _Scaled:
         incoming: tuple[Projection, ...],
         done: dict[str, Population],
         quantizer: Quantizer,
+        shared: Shared,
     ) -> None:
         assert isinstance(population.neuron, FloatNeuron)
         self._population = population
@@ -127,10 +132,14 @@ class _Scaled:
         bias = population.bias if population.bias is not None else np.zeros((1,) * len(population.shape))
         assert not isinstance(bias, Fixed)
         self._bias = bias
-        sources = [self._source(p, quantizer.statistics) for p in self.chip]
-        self.scale = self._whole_threshold(
-            weights.best_scale(sources, self._bits, self._limit(), population.label)
-        )
+        self._statistics = quantizer.statistics
+        sources = [self._source(p) for p in self.chip]
+        best = weights.best_scale(sources, self._bits, self._limit(), population.label)
+        self.scale = self._whole_threshold(best)
+        self.weights = {p.name: self._weight(p, shared) for p in self.chip}
+        for projection, source in zip(self.chip, sources, strict=True):
+            error = weights.mean_error(source, self.weights[projection.name], self.scale)
+            self._bias = self._bias - error.reshape(-1, *(1,) * (len(population.shape) - 1))
 
     def _unit(self, projection: Projection) -> float:
         """Float value of one unit of the source's payload."""
@@ -141,18 +150,34 @@ class _Scaled:
         assert not isinstance(projection.weight, Fixed)
         return projection.weight * self._unit(projection)
 
-    def scale_of(self, projection: Projection) -> float:
-        return self.scale * self._unit(projection)
+    def _weight(self, projection: Projection, shared: Shared) -> Fixed:
+        """The projection's weights on the grid; projections that shared an array go on to share one."""
+        scale = self.scale * self._unit(projection)
+        key = (id(projection.weight), scale)
+        if key not in shared:
+            shared[key] = self._rounded(projection, scale)
+        return shared[key]
 
-    def weight(self, projection: Projection) -> Fixed:
+    def _rounded(self, projection: Projection, scale: float) -> Fixed:
         assert not isinstance(projection.weight, Fixed)
-        return weights.to_grid(projection.weight, self.scale_of(projection), self._bits)
+        nearest = weights.to_grid(projection.weight, scale, self._bits)
+        if self._statistics is None or not isinstance(projection.synapse, Conv2d | Dense):
+            return nearest
+        groups = projection.synapse.groups if isinstance(projection.synapse, Conv2d) else 1
+        steps = projection.weight * (scale / weights.grid_step(self._bits))
+        sharing = [p for p in self.chip if p.weight is projection.weight]
+        seen = [
+            rounding.observations(p, np.rint(self._statistics[p.source].frames / self._unit(p)))
+            for p in sharing
+        ]
+        mant = rounding.adaptive(steps, groups, seen, nearest.lowest, nearest.highest)
+        return Fixed(mant, nearest.exp, nearest.bits, nearest.signed)
 
-    def _source(self, projection: Projection, statistics: dict[str, Statistics] | None) -> weights.Source:
+    def _source(self, projection: Projection) -> weights.Source:
         weight = self._float_weight(projection)
-        if statistics is None:
+        if self._statistics is None:
             return weights.Source(weight, np.zeros(()), np.ones(()))
-        mean, variance = statistics[projection.source].per_weight(projection)
+        mean, variance = self._statistics[projection.source].per_weight(projection)
         unit = self._unit(projection)
         return weights.Source(weight, mean / unit, variance / unit**2)
 

@@ -51,17 +51,20 @@ class Source:
 def output_error(sources: list[Source], scale: float, bits: int) -> float:
     """Expected squared error of the population's input current that the grid causes, float units.
 
-    With independent inputs of mean m and variance q, E[(dW s)^2] = sum dW^2 q + (sum dW m)^2, summed over
-    the output channels; dW = W_grid / scale - W.
+    With independent inputs of variance q, Var[dW s] = sum dW^2 q, summed over the output channels;
+    dW = W_grid / scale - W. The mean error is not counted: the bias takes it back (``mean_error``).
     """
     total = 0.0
     for source in sources:
         delta = to_grid(source.weight, scale, bits).value / scale - source.weight
-        rows = delta.reshape(delta.shape[0], -1) if delta.ndim else delta.reshape(1, 1)
-        mean = np.broadcast_to(source.mean, delta.shape).reshape(rows.shape)
-        variance = np.broadcast_to(source.variance, delta.shape).reshape(rows.shape)
-        total += float((rows**2 * variance).sum() + ((rows * mean).sum(axis=1) ** 2).sum())
+        total += float((delta**2 * source.variance).sum())
     return total
+
+
+def mean_error(source: Source, rounded: Fixed, scale: float) -> FloatArray:
+    """Mean current error per output channel (or one number), float units; a bias takes it back."""
+    delta = (rounded.value / scale - source.weight) * source.mean
+    return np.asarray(delta.reshape(len(delta), -1).sum(axis=1) if delta.ndim else delta.reshape(1))
 
 
 def best_scale(sources: list[Source], bits: int, limit: float, who: str) -> float:
