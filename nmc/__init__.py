@@ -1,1 +1,24 @@
+"""nmc: the neuromorphic deployment compiler.
+
+``nmc.compile(model, chip="loihi2", data=x)`` gives a bundle; ``nmc.run``, ``nmc.verify`` and ``nmc.report``
+take it from there. See ``nmc.api`` for every function; nothing heavy is imported until one is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from nmc.api import check, chips, compile, load, read, report, run, run_float, verify
+
+__all__ = ["__version__", "check", "chips", "compile", "load", "read", "report", "run", "run_float", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from nmc import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'nmc' has no attribute {name!r}")

@@ -1,0 +1,301 @@
+"""nmc from Python: load, compile, run, verify, report. The command line is a thin layer over this file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from nmc import bundle as bundle_format
+from nmc.backends import encode
+from nmc.backends.base import Counts, Trace
+from nmc.backends.compare import Verification, compare
+from nmc.backends.engines import engine as engine_by_name
+from nmc.bundle import Bundle
+from nmc.chip import Chip, chip_names, load_chip
+from nmc.errors import NmcError
+from nmc.frontend import float_engine
+from nmc.frontend.lint import Finding, check_file
+from nmc.frontend.lower import lower
+from nmc.frontend.nir_read import load_nir
+from nmc.frontend.opgraph import Input, OpGraph
+from nmc.ir import Encoding, Network, Stage
+from nmc.passes import PassDone, pipeline, run_passes
+from nmc.quantize import ranges
+from nmc.report.build import build_report
+from nmc.report.model import Report
+
+Joins = Literal["auto", "distribute", "relay"]
+Progress = Callable[[int, int], None]
+"""Called with (done, all) samples."""
+
+GOLDEN_SAMPLES = 4
+GOLDEN_BYTES = 4 << 20
+BATCH = 32
+MAX_STEPS = 1 << 20
+
+
+def load(model: str | Path | OpGraph, profile: str | None = None, dt: float | None = None) -> OpGraph:
+    """Read a model file into an op graph; a graph is passed on.
+
+    Args:
+        model: path of a ``.nir`` file, or a graph.
+        profile: the framework that the weights were trained in, where the file does not say.
+        dt: seconds per step, where the file does not say.
+
+    Raises:
+        NmcError: NMC-F*, NMC-G* for files and graphs that cannot be read.
+    """
+    if isinstance(model, OpGraph):
+        return model
+    return load_nir(Path(model), profile, dt)
+
+
+def compile(
+    model: str | Path | OpGraph,
+    chip: str | Chip = "loihi2",
+    data: npt.ArrayLike | None = None,
+    *,
+    profile: str | None = None,
+    dt: float | None = None,
+    steps: int | None = None,
+    weight_bits: int = 8,
+    joins: Joins = "auto",
+    encoding: Encoding | None = None,
+    seed: int = 0,
+    stop_after: str | None = None,
+    observe: Callable[[PassDone], None] | None = None,
+) -> Bundle:
+    """Compile a model for a chip.
+
+    Args:
+        model, profile, dt: see ``load``.
+        chip: name of a chip that ships with nmc, path of a chip file, or a Chip.
+        data: calibration samples, (N, *shape) frames or (N, T, *shape) trains; at most 256 are used.
+        steps: T; by default what the file says.
+        weight_bits: 2 to 8; one bit is the sign.
+        joins: how SEW additions are lowered: "relay" (graded spikes), "distribute" (one projection per
+            addend), "auto" (relay where the chip carries payloads).
+        encoding: frames or trains; by default told from ``data``, else frames.
+        seed: for the golden input when there are no data.
+        stop_after: name of the last pass to run.
+        observe: called after each pass.
+
+    Raises:
+        NmcError: what the passes refuse; nothing is written.
+    """
+    target = chip if isinstance(chip, Chip) else load_chip(chip)
+    if not 2 <= weight_bits <= 8:
+        raise NmcError(
+            "NMC-U02", "weight_bits", f"is {weight_bits}", "use 2 to 8", measured=weight_bits, allowed=8
+        )
+    graph = load(model, profile, dt)
+    t = _steps(steps if steps is not None else graph.steps)
+    samples = None if data is None else np.asarray(data)
+    kind = encoding or _encoding(graph, samples)
+    lowering = ("relay" if target.payload_bits else "distribute") if joins == "auto" else joins
+    network = lower(graph, t, lowering, kind)
+    calibration = None if samples is None else samples.astype(np.float64)
+    network = run_passes(
+        network, pipeline(target, calibration, weight_bits), stop_after=stop_after, observe=observe
+    ).with_(chip=target.name)
+    config: dict[str, Any] = {
+        "steps": t,
+        "weight_bits": weight_bits,
+        "joins": lowering,
+        "encoding": kind.value,
+        "profile": "; ".join(graph.notes),
+        "seed": seed,
+        "calibration_samples": 0 if samples is None else min(len(samples), 256),
+    }
+    golden = _golden(network, samples, seed) if network.stage >= Stage.QUANTIZED else {}
+    return Bundle(network=network, chip=target, config=config, golden=golden)
+
+
+def _steps(steps: int | None) -> int:
+    if steps is None:
+        raise NmcError("NMC-U02", "steps", "the model does not say how many steps it runs", "give --steps T")
+    if not 1 <= steps <= MAX_STEPS:
+        raise NmcError(
+            "NMC-U02", "steps", f"T = {steps}", f"use 1 to {MAX_STEPS:,}", measured=steps, allowed=MAX_STEPS
+        )
+    return steps
+
+
+def _encoding(graph: OpGraph, data: npt.NDArray[Any] | None) -> Encoding:
+    """Trains when the data have one axis more than frames would have."""
+    shapes = [op.shape for op in graph.nodes.values() if isinstance(op, Input)]
+    return Encoding.SPIKES if data is not None and data.ndim == len(shapes[0]) + 2 else Encoding.GRADED
+
+
+def _golden(network: Network, data: npt.NDArray[Any] | None, seed: int) -> dict[str, npt.NDArray[Any]]:
+    """A few encoded samples and the reference engine's outputs and, where they are small, all spikes."""
+    x = _random_input(network, 1, seed) if data is None else encode.encode(network, data[:GOLDEN_SAMPLES])
+    size = sum(p.size for p in network.compute) * network.steps * len(x)
+    record = [p.name for p in network.compute] if size <= GOLDEN_BYTES else []
+    trace = engine_by_name("reference").run(network, x, network.steps, record)
+    spikes = {f"spikes/{name}": array for name, array in trace.spikes.items()}
+    return {"x": x.astype(np.int32), "output": trace.output, **spikes}
+
+
+def _random_input(network: Network, samples: int, seed: int) -> npt.NDArray[np.int64]:
+    (population,) = network.inputs
+    neuron = population.neuron
+    train = getattr(neuron, "encoding", None) is Encoding.SPIKES
+    shape = (samples, *((network.steps,) if train else ()), *population.shape)
+    rng = np.random.default_rng(seed)
+    return rng.integers(getattr(neuron, "lowest", 0), getattr(neuron, "highest", 1) + 1, shape)
+
+
+def read(path: str | Path) -> Bundle:
+    """Read a bundle; every checksum is verified first.
+
+    Raises:
+        NmcError: NMC-F06 broken, NMC-F07 of another schema.
+    """
+    return bundle_format.read(Path(path))
+
+
+def run(
+    bundle: Bundle,
+    x: npt.ArrayLike,
+    engine: str = "auto",
+    steps: int | None = None,
+    record: Collection[str] = (),
+    *,
+    batch: int = BATCH,
+    progress: Progress | None = None,
+) -> Trace:
+    """Run samples through a compiled network.
+
+    Args:
+        bundle: compiled at least to stage QUANTIZED.
+        x: (N, *shape) frames or (N, T, *shape) trains, in the units the model was trained with.
+        engine: see ``backends.engines.NAMES``; all give the same bits.
+        steps: T; by default the network's.
+        record: layers (the user's names or populations) whose spikes, u and v are kept, or ("all",).
+        batch: samples per call of the engine; no result depends on it.
+        progress: called after each batch.
+
+    Raises:
+        NmcError: NMC-D02 for data that do not fit, NMC-U03 for an unknown layer, NMC-E* for the engine.
+    """
+    network = _runnable(bundle)
+    t = _steps(network.steps if steps is None else steps)
+    if network.readout == "potential" and t > network.steps:
+        ranges.prove(network.with_(steps=t))
+    encoded = encode.encode(network, x)
+    names = _resolve(network, record)
+    runner = engine_by_name(engine)
+    traces = []
+    for start in range(0, len(encoded), batch):
+        traces.append(runner.run(network, encoded[start : start + batch], t, names))
+        if progress is not None:
+            progress(min(start + batch, len(encoded)), len(encoded))
+    return _joined(traces)
+
+
+def _runnable(bundle: Bundle) -> Network:
+    if bundle.network.stage < Stage.QUANTIZED:
+        raise NmcError(
+            "NMC-U02",
+            bundle.network.name,
+            f"is only compiled to {bundle.network.stage.name}",
+            "compile it fully",
+        )
+    return bundle.network
+
+
+def _resolve(network: Network, record: Collection[str]) -> tuple[str, ...]:
+    """Population names for the user's layer names."""
+    compute = network.compute
+    if "all" in record:
+        return tuple(population.name for population in compute)
+    names = []
+    for wanted in record:
+        found = [p.name for p in network.populations if wanted in (p.name, p.label)]
+        if not found:
+            layers = ", ".join(p.label for p in compute[:12])
+            raise NmcError("NMC-U03", wanted, "is no layer of this network", f"layers are: {layers}")
+        names += found
+    return tuple(dict.fromkeys(names))
+
+
+def _joined(traces: Sequence[Trace]) -> Trace:
+    if len(traces) == 1:
+        return traces[0]
+    counts: Counts = sum((trace.counts for trace in traces[1:]), traces[0].counts)
+    spikes, u, v = (
+        {
+            name: np.concatenate([getattr(trace, kind)[name] for trace in traces])
+            for name in getattr(traces[0], kind)
+        }
+        for kind in ("spikes", "u", "v")
+    )
+    output = np.concatenate([trace.output for trace in traces])
+    return Trace(counts.samples, counts.steps, output, counts, spikes, u, v)
+
+
+@dataclass(frozen=True)
+class FloatResult:
+    """The float network's answer: output (N, classes), classes (N,)."""
+
+    output: npt.NDArray[np.float64]
+    classes: npt.NDArray[np.int64]
+
+
+def run_float(model: str | Path | OpGraph, x: npt.ArrayLike, steps: int | None = None) -> FloatResult:
+    """Run the op graph in float64: what the framework computes, before any integer."""
+    graph = load(model)
+    result = float_engine.run(
+        graph, np.asarray(x, np.float64), _steps(steps if steps is not None else graph.steps)
+    )
+    output = result.output.reshape(len(result.output), -1)
+    return FloatResult(output, output.argmax(axis=1))
+
+
+def verify(
+    bundle: Bundle,
+    against: str = "lava",
+    samples: int = 3,
+    *,
+    engine: str = "reference",
+    x: npt.ArrayLike | None = None,
+    steps: int | None = None,
+) -> Verification:
+    """Compare two engines bit by bit on the bundle's golden samples (then random ones), or on ``x``.
+
+    Returns:
+        Mismatches of spikes, u and v per population and the first divergence.
+    """
+    network = _runnable(bundle)
+    if samples < 1:
+        raise NmcError("NMC-U02", "samples", f"is {samples}", "use at least 1", measured=samples, allowed=1)
+    if x is not None:
+        encoded = encode.encode(network, x)[:samples]
+    else:
+        encoded = bundle.golden["x"].astype(np.int64)[:samples]
+        if len(encoded) < samples:
+            encoded = np.concatenate([encoded, _random_input(network, samples - len(encoded), 1)])
+    t = _steps(network.steps if steps is None else steps)
+    return compare(network, encoded, t, engine_by_name(engine), engine_by_name(against))
+
+
+def report(bundle: Bundle, trace: Trace | None = None, **facts: Any) -> Report:
+    """Per-layer report; see ``report.build.build_report`` for ``facts`` such as ``accuracy``."""
+    counts = trace.counts if trace is not None else None
+    return build_report(bundle.network, bundle.chip, counts, config=bundle.config, **facts)
+
+
+def check(path: str | Path) -> list[Finding]:
+    """Every finding on a model or bundle file, worst first; empty when nothing is wrong."""
+    return check_file(Path(path))
+
+
+def chips() -> tuple[str, ...]:
+    """Names of the chips that ship with nmc."""
+    return chip_names()
