@@ -14,13 +14,17 @@ from nmc.ir import FloatArray, Shape
 
 Operand = tuple[str, Shape]
 
+MAX_NEURONS = 1 << 28
+"""Elements of the largest tensor: a few numbers in a small file must not ask for terabytes later."""
+
 
 def infer_shapes(graph: OpGraph) -> dict[str, Shape]:
     """Output shape of every node, in topological order.
 
     Raises:
         NmcError: NMC-G02 for a node without input, NMC-G03 for a mismatch (naming both nodes),
-            NMC-F04 for numbers that no tensor can satisfy, NMC-G09 for a cycle.
+            NMC-F04 for numbers that no tensor can satisfy, NMC-F03 for a tensor above ``MAX_NEURONS``,
+            NMC-G09 for a cycle.
     """
     shapes: dict[str, Shape] = {}
     for name in graph.order:
@@ -31,6 +35,19 @@ def infer_shapes(graph: OpGraph) -> dict[str, Shape]:
 
 def output_shape(name: str, op: Op, operands: list[Operand]) -> Shape:
     """Shape that ``op`` makes of its operands (node name, shape)."""
+    shape = _shape(name, op, operands)
+    if math.prod(shape) > MAX_NEURONS:
+        raise NmcError(
+            "NMC-F03",
+            name,
+            f"gives a tensor of shape {shape}",
+            measured=math.prod(shape),
+            allowed=MAX_NEURONS,
+        )
+    return shape
+
+
+def _shape(name: str, op: Op, operands: list[Operand]) -> Shape:
     if isinstance(op, og.Input):
         return _input_shape(name, op, operands)
     if not operands:
