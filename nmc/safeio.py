@@ -7,6 +7,7 @@ hostile file can reach neither another file nor more memory than ``Limits`` allo
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -35,6 +36,7 @@ __all__ = [
     "check_regular",
     "check_total",
     "ensure_writable",
+    "npy_bytes",
     "open_hdf5",
     "parse_json",
     "parse_npy",
@@ -42,6 +44,7 @@ __all__ = [
     "read_npz",
     "read_zip_members",
     "too_large",
+    "unzip",
 ]
 
 
@@ -229,17 +232,14 @@ def _check_members(archive: zipfile.ZipFile, who: str, size: int, limits: Limits
 
 
 @contextlib.contextmanager
-def _open_zip(
-    path: AnyPath, limits: Limits, code: str, *, deflate: bool
+def _opened_zip(
+    file: BinaryIO, size: int, who: str, limits: Limits, code: str, *, deflate: bool
 ) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
-    size = check_regular(path, limits, code)
-    who = os.fspath(path)
     try:
-        with open(path, "rb") as file:
-            _check_end_record(file, size, limits)
-            with zipfile.ZipFile(file) as archive:
-                _check_members(archive, who, size, limits, deflate=deflate)
-                yield archive, archive.infolist()
+        _check_end_record(file, size, limits)
+        with zipfile.ZipFile(file) as archive:
+            _check_members(archive, who, size, limits, deflate=deflate)
+            yield archive, archive.infolist()
     except (*_ZIP_ERRORS, OSError) as error:
         raise NmcError(code, who, f"cannot be read ({reason(error)})") from error
 
@@ -256,7 +256,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     return b"".join(pieces)
 
 
-def read_zip_members(path: AnyPath, limits: Limits = Limits(), code: str = "NMC-F06") -> dict[str, bytes]:
+def unzip(data: bytes, who: str, limits: Limits = Limits(), code: str = "NMC-F06") -> dict[str, bytes]:
     """All members of a stored (uncompressed) ZIP, by name, in the archive's order.
 
     Raises:
@@ -264,8 +264,13 @@ def read_zip_members(path: AnyPath, limits: Limits = Limits(), code: str = "NMC-
             members, or data before or behind it; NMC-F02 for absolute or climbing names and links;
             NMC-F03 over the limits.
     """
-    with _open_zip(path, limits, code, deflate=False) as (archive, members):
+    with _opened_zip(io.BytesIO(data), len(data), who, limits, code, deflate=False) as (archive, members):
         return {member.filename: _read_member(archive, member) for member in members}
+
+
+def read_zip_members(path: AnyPath, limits: Limits = Limits(), code: str = "NMC-F06") -> dict[str, bytes]:
+    """``unzip`` of a file."""
+    return unzip(read_bytes(path, limits, code), os.fspath(path), limits, code)
 
 
 _NPY_HEADER = re.compile(
@@ -307,6 +312,14 @@ def parse_npy(data: bytes, who: str, code: str, kinds: str = "biuf") -> npt.NDAr
         raise refuse(reason(error)) from error
 
 
+def npy_bytes(array: npt.NDArray[Any]) -> bytes:
+    """The bytes of a .npy file (version 1.0, C order, little-endian): the same for every NumPy."""
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
+    header = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
+    header += " " * (-(10 + len(header) + 1) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + array.tobytes()
+
+
 def read_npz(path: AnyPath, limits: Limits = Limits()) -> dict[str, npt.NDArray[Any]]:
     """Arrays of a .npz file by name, read-only (numbers and strings, never pickles).
 
@@ -314,11 +327,18 @@ def read_npz(path: AnyPath, limits: Limits = Limits()) -> dict[str, npt.NDArray[
         NmcError: NMC-D01 when it cannot be read, NMC-F02 for unsafe member names, NMC-F03 over the limits.
     """
     arrays = {}
-    with _open_zip(path, limits, "NMC-D01", deflate=True) as (archive, members):
-        for member in members:
-            who = f"{os.fspath(path)}: {member.filename}"
-            array = parse_npy(_read_member(archive, member), who, "NMC-D01", "biufUS")
-            arrays[member.filename.removesuffix(".npy")] = array
+    size, name = check_regular(path, limits, "NMC-D01"), os.fspath(path)
+    try:
+        with (
+            open(path, "rb") as file,
+            _opened_zip(file, size, name, limits, "NMC-D01", deflate=True) as (archive, members),
+        ):
+            for member in members:
+                who = f"{name}: {member.filename}"
+                array = parse_npy(_read_member(archive, member), who, "NMC-D01", "biufUS")
+                arrays[member.filename.removesuffix(".npy")] = array
+    except OSError as error:
+        raise NmcError("NMC-D01", name, f"cannot be read ({reason(error)})") from error
     return arrays
 
 
