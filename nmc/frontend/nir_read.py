@@ -92,7 +92,7 @@ def build(raw: RawGraph, choice: ProfileChoice) -> tuple[OpGraph | None, list[Fi
     except NmcError as error:
         return None, [Finding.of(error)]
     nodes = {name: ops[name] for name in skeleton.order}
-    return OpGraph(nodes, raw.edges, Path(raw.name).stem, steps, str(choice)), []
+    return OpGraph(nodes, raw.edges, Path(raw.name).stem, steps, profile=str(choice)), []
 
 
 def _steps(raw: RawGraph) -> int | None:

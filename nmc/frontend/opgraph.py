@@ -278,8 +278,8 @@ ORDERED = (Sub, Mul, Concat)
 class OpGraph:
     """Named ops, ordered edges.
 
-    steps: T that the network was trained with, where the source says. profile: the import profile and
-    who chose it, for the report. notes: what else an importer wants the report to say.
+    steps: T that the network was trained with, where the source says. notes: what an importer wants
+    the report to say. profile: the import profile and who chose it, for the report.
 
     Raises NmcError NMC-G01 for an edge to a node that is not there.
     """
@@ -288,8 +288,8 @@ class OpGraph:
     edges: tuple[Edge, ...]
     name: str = "network"
     steps: int | None = None
-    profile: str = ""
     notes: tuple[str, ...] = ()
+    profile: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", MappingProxyType(dict(self.nodes)))

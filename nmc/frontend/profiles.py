@@ -367,7 +367,8 @@ def _wrong_tau(name: str, node: RawNode, profile: Profile, dt: float) -> Iterato
             # A decay factor of exactly 0 is a memoryless neuron where the exporter starts from the factor.
             exact = "tau/dt" in profile.r_leaky
             lowest = float(tau.min())
-            if lowest < dt * (1 - RATIO_TOLERANCE) or (lowest <= dt and not exact):
+            least = dt * (1 - RATIO_TOLERANCE if exact else 1 + RATIO_TOLERANCE)
+            if lowest < least:
                 remedy = profile.wrong_tau or "check --dt"
                 yield name, f"{field} = {lowest:g} is not above dt = {dt:g}", remedy
 

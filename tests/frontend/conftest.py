@@ -1,10 +1,13 @@
-"""Random residual op graphs whose every number is dyadic, so that float results are exact."""
+"""Random residual op graphs whose every number is dyadic, so that float results are exact; NIR files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
 
+import nir
 import numpy as np
 import pytest
 
@@ -130,3 +133,34 @@ def random_graph() -> Callable[[np.random.Generator], og.OpGraph]:
         return Builder(rng, shape).graph()
 
     return make
+
+
+# --- NIR files --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def write_nir(tmp_path: Path) -> Callable[..., Path]:
+    """Write nodes in a row (or with edges) as a NIR file with the nir package; returns its path."""
+
+    def write(
+        nodes: dict[str, nir.NIRNode],
+        edges: list[tuple[str, str]] | None = None,
+        metadata: dict[str, object] | None = None,
+    ) -> Path:
+        graph = nir.NIRGraph(nodes, edges or list(pairwise(nodes)), metadata=metadata or {}, type_check=False)
+        path = tmp_path / "model.nir"
+        nir.write(path, graph)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def one_neuron(write_nir: Callable[..., Path]) -> Callable[..., Path]:
+    """A file with one NIR node of three neurons between input and output."""
+
+    def write(node: nir.NIRNode, metadata: dict[str, object] | None = None) -> Path:
+        ends = {"input": nir.Input({"input": np.array([3])}), "output": nir.Output({"output": np.array([3])})}
+        return write_nir({"input": ends["input"], "n": node, "output": ends["output"]}, metadata=metadata)
+
+    return write
