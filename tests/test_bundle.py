@@ -430,13 +430,15 @@ def test_weights_that_do_not_fit_their_format(tmp_path: Path) -> None:
 def leaves(value: object, path: str = ""):
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in items:
+        if "/" in str(key):
+            continue
         yield f"{path}{key}"
         yield from leaves(child, f"{path}{key}/")
 
 
 @pytest.mark.parametrize("odd", [None, -1, 0, 1 << 62, 1e308, "", "x", [], {}, [[]], True], ids=repr)
 def test_no_forged_field_escapes_as_another_error(tmp_path: Path, odd: object) -> None:
-    members = make(5).members
+    members, codes = make(5).members, set()
     for member in ("network.json", "mapping.json", "golden.json"):
         paths = list(leaves(json.loads(members[member])))
         step = max(1, len(paths) // 25)
@@ -445,4 +447,5 @@ def test_no_forged_field_escapes_as_another_error(tmp_path: Path, odd: object) -
             try:
                 bundle.read(tmp_path / "a.nmc")
             except NmcError as error:
-                assert error.code == "NMC-F06", path
+                codes.add(error.code)
+    assert codes == {"NMC-F06"}
