@@ -30,6 +30,13 @@ StepsOption = Annotated[int | None, typer.Option(metavar="T", help="Time steps p
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle that nmc compile wrote.")]
 
 
+class Samples(str, enum.Enum):
+    """What a sample is: one frame, repeated as a constant input, or a train with an entry per step."""
+
+    FRAMES = "frames"
+    SPIKES = "spikes"
+
+
 class Joins(str, enum.Enum):
     """How SEW additions are lowered."""
 
@@ -84,7 +91,10 @@ def compile_(
     dt: Annotated[float | None, typer.Option(metavar="S", help="Seconds per time step.")] = None,
     steps: StepsOption = None,
     calibration: Annotated[Path | None, typer.Option(metavar="NPZ", help="Samples x, (N, ...).")] = None,
-    weight_bits: Annotated[int, typer.Option(help="Bits per weight, 1 to 8.")] = 8,
+    encoding: Annotated[
+        Samples | None, typer.Option(help="What a sample is; by default told from the calibration data.")
+    ] = None,
+    weight_bits: Annotated[int, typer.Option(help="Bits per weight, 2 to 8.")] = 8,
     joins: Annotated[Joins, typer.Option(help="How residual additions are lowered.")] = Joins.AUTO,
     seed: Annotated[int, typer.Option(help="For the golden input when there are no samples.")] = 0,
     stop_after: Annotated[str | None, typer.Option(metavar="PASS", help="Stop there; no bundle.")] = None,
@@ -97,13 +107,16 @@ def compile_(
 ) -> None:
     """Compile a model for a chip and write one deterministic bundle."""
     from nmc import commands
+    from nmc.ir import Encoding
     from nmc.progress import Reporter
 
+    encodings = {None: None, Samples.FRAMES: Encoding.GRADED, Samples.SPIKES: Encoding.SPIKES}
     options = {
         "chip": chip,
         "profile": profile,
         "dt": dt,
         "steps": steps,
+        "encoding": encodings[encoding],
         "weight_bits": weight_bits,
         "joins": joins.value,
         "seed": seed,

@@ -14,8 +14,10 @@ from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle, is_bundle
 from nmc.chip import load_chip
 from nmc.errors import CATALOGUE, EXIT_OK, NmcError
+from nmc.frontend.raw import Finding
 from nmc.npzfiles import Samples, is_trace, read_samples, read_trace, write_trace
-from nmc.passes import PassDone, describe
+from nmc.partition.check import check_mapping
+from nmc.passes import PassDone, describe, pipeline
 from nmc.progress import Reporter
 from nmc.report import layout
 from nmc.report.build import build_report, names_of
@@ -71,11 +73,12 @@ def compile_model(
             "NMC-U01", "nmc compile", "--out is missing", "say where the bundle goes: -o model.nmc"
         )
     chip = load_chip(options["chip"])
+    passes = [one.name for one in pipeline(chip, None, options["weight_bits"])]
+    if print_after is not None and print_after not in passes:
+        raise NmcError("NMC-U03", print_after, "is no pass", f"passes are: {', '.join(passes)}")
     data = None if calibration is None else read_samples(calibration).x
     observer = PassObserver(progress, print_after)
     bundle = api.compile(model, data=data, observe=observer, **{**options, "chip": chip})
-    if print_after is not None and print_after not in observer.seconds:
-        raise NmcError("NMC-U03", print_after, "is no pass", f"passes are: {', '.join(observer.seconds)}")
     report = layout.document(api.report(bundle))
     tables, facts = report.tables, report.facts
     members: dict[str, Any] = {"report": report.data}
@@ -234,9 +237,20 @@ def report_bundle(path: Path, trace: Path | None, constants: str | None) -> Docu
     return layout.document(report)
 
 
+def _check_bundle(path: Path) -> list[Finding]:
+    """What ``api.read`` and the checker of mappings refuse; each stops at its first finding."""
+    try:
+        bundle = api.read(path)
+        if bundle.network.mapping is not None:
+            check_mapping(bundle.network, bundle.chip)
+    except NmcError as error:
+        return [Finding.of(error)]
+    return []
+
+
 def check_file(path: Path) -> tuple[Document, int]:
     """All findings on a file, and the exit status of the first that is an error."""
-    findings = api.check(path)
+    findings = _check_bundle(path) if path.suffix == ".nmc" or is_bundle(path) else api.check(path)
     rows = [(one.severity, one.code, one.who, one.problem, one.remedy) for one in findings]
     table = table_of("", ("severity", "code", "who", "problem", "remedy"), rows)
     errors = [one for one in findings if one.severity == "error"]

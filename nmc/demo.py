@@ -73,7 +73,12 @@ def _make_folder(out: Path) -> None:
 def _document(report: Report, verification: Verification, out: Path) -> Document:
     """The short form for the screen: one table, the main figures, what was written, what to try next."""
     whole = layout.document(report)
-    made = {"bundle": BUNDLE, "report": REPORT_MARKDOWN, "report_json": REPORT_JSON, "trace": TRACE}
+    made = {
+        "bundle": BUNDLE,
+        "report_markdown": REPORT_MARKDOWN,
+        "report_json": REPORT_JSON,
+        "trace": TRACE,
+    }
     paths = {what: str(out / name) for what, name in made.items()}
     activity = report.total.activity
     if activity is None:
