@@ -41,7 +41,7 @@ from nmc.safeio import (
     read_bytes,
     unzip,
 )
-from nmc.verify import verify
+from nmc.rules import verify
 
 SCHEMA = "nmc.bundle/1"
 _MARK = b"nmc-sha256:"
@@ -149,7 +149,7 @@ def read(path: str | os.PathLike[str]) -> Bundle:
 
     Raises:
         NmcError: NMC-F01 when it is missing or no bundle; NMC-F06 when anything was changed, is missing,
-            is too much or breaks a rule of ``verify.py``; NMC-F07 for another schema; NMC-F02, NMC-F03 for
+            is too much or breaks a rule of ``rules.py``; NMC-F07 for another schema; NMC-F02, NMC-F03 for
             members that no bundle has.
     """
     who, limits = os.fspath(path), Limits()

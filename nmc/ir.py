@@ -1,7 +1,7 @@
 """The Network: what chips do. Populations, projections between them, and nothing else.
 
 A Network is a value. Passes are functions Network -> Network; arrays are read-only; the stage says
-what may be relied on (``verify.py`` holds the rules):
+what may be relied on (``rules.py`` holds the rules):
 
 FLOAT      float neurons and weights, no timing
 TIMED      + every population has a level, every projection a delay (``timing.py``)
@@ -37,7 +37,7 @@ class Stage(enum.IntEnum):
 
 
 class Reset(str, enum.Enum):
-    """What happens to v at a spike. A reset to another value than 0 is shifted away by ``frontend/lower.py``."""
+    """What happens to v at a spike. Resets to other values are shifted away by ``frontend/lower.py``."""
 
     ZERO = "zero"
     SUBTRACT = "subtract"
@@ -208,8 +208,8 @@ class FixedNeuron:
     """Loihi's current-based LIF, all integers; the update is ``neuron.step``.
 
     vth: 17-bit mantissa, exp 6 (v units). du, dv: 12-bit decays, exp -12. v0: v units, broadcastable.
-    drop: what a soft reset subtracts, v units; the strict vth of a ``v >= theta`` is one mantissa below theta,
-    but theta is subtracted. None for a hard reset.
+    drop: what a soft reset subtracts, v units; the strict vth of a ``v >= theta`` is one mantissa below
+    theta, but theta is subtracted. None for a hard reset.
     """
 
     vth: Fixed | None

@@ -220,7 +220,7 @@ class _Decoder:
 def network_from_json(value: Any, mapping: Any, arrays: ArrayReader, who: str) -> Network:
     """The network that ``network_to_json`` and ``mapping_to_json`` wrote.
 
-    Raises NmcError NMC-F06 for anything of another form. The rules of ``verify.py`` are not looked at.
+    Raises NmcError NMC-F06 for anything of another form. The rules of ``rules.py`` are not looked at.
     """
     keys = {
         "name",

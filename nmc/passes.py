@@ -15,7 +15,7 @@ from nmc.partition.tile import partition
 from nmc.quantize import calibrate, inputs, ranges
 from nmc.quantize.network import Quantizer
 from nmc.quantize.support import check_support
-from nmc.verify import verify
+from nmc.rules import verify
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def run_passes(
 
     Raises:
         NmcError: NMC-U03 when ``stop_after`` names no pass, and whatever the passes refuse.
-        InternalError: a pass broke a rule of ``verify.py``.
+        InternalError: a pass broke a rule of ``rules.py``.
     """
     names = [step.name for step in passes]
     if stop_after is not None and stop_after not in names:

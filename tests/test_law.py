@@ -16,7 +16,7 @@ from nmc import neuron, timing
 from nmc.backends.sim.reference import ReferenceEngine, run_stepwise
 from nmc.ir import Compare, FixedNeuron, Network, Stage
 from nmc.quantize import neurons
-from nmc.verify import verify
+from nmc.rules import verify
 
 GRAPHS = 300
 CHUNK = 30
@@ -24,7 +24,7 @@ SAMPLES, STEPS = 2, 6
 
 
 def differences(seed: int) -> dict[str, int]:
-    """Unequal entries of spikes, u and v of every population: step-wise and layer-wise, oracle and layer-wise."""
+    """Unequal entries of spikes, u and v, all populations: step-wise or oracle against layer-wise."""
     free = gen.float_network(seed, STEPS)
     max_delay = (62, 62, 0, 1, 2)[seed % 5]
     timed = timing.balance(free, max_delay)

@@ -45,11 +45,8 @@ def encode(network: Network, x: npt.ArrayLike) -> IntArray:
         )
     integers = np.rint(values / neuron.scale)
     if train and not np.array_equal(integers, np.clip(integers, neuron.lowest, neuron.highest)):
-        raise NmcError(
-            "NMC-D02",
-            population.label,
-            f"spike payloads {integers.min():.0f}..{integers.max():.0f}, allowed {neuron.lowest}..{neuron.highest}",
-        )
+        found, allowed = f"{integers.min():.0f}..{integers.max():.0f}", f"{neuron.lowest}..{neuron.highest}"
+        raise NmcError("NMC-D02", population.label, f"spike payloads {found}, allowed {allowed}")
     return np.asarray(np.clip(integers, neuron.lowest, neuron.highest).astype(np.int64))
 
 

@@ -10,7 +10,7 @@ from nmc.frontend import opgraph as og
 from nmc.frontend.float_engine import run, run_network
 from nmc.frontend.lower import lower
 from nmc.ir import Compare, Dense, Encoding, FloatNeuron, GradedRelay, Identity, Reset, Stage
-from nmc.verify import verify
+from nmc.rules import verify
 
 RNG = np.random.default_rng(5)
 SHAPE = (2, 4, 4)

@@ -9,7 +9,7 @@ from nmc.frontend import opgraph as og
 from nmc.frontend.float_engine import run, run_network
 from nmc.frontend.lower import lower
 from nmc.ir import Encoding, FloatNeuron, GradedRelay, Stage
-from nmc.verify import verify
+from nmc.rules import verify
 
 STEPS = 4
 

@@ -28,7 +28,7 @@ from nmc.ir import (
 )
 from nmc.quantize import calibrate, inputs, ranges, weights
 from nmc.quantize.network import Quantizer
-from nmc.verify import verify
+from nmc.rules import verify
 
 STEPS = 8
 
