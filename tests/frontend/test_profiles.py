@@ -245,7 +245,7 @@ def test_another_profile_gives_other_spikes_or_is_refused(case, one_neuron):
             refused = not np.array_equal(run(graph, X[None], T).values["n"], right)
         if other != profile and not refused:
             silent.append(other)
-    # Where conventions differ only in > and >=, in v before the first step or in nothing, these data cannot tell.
+    # Conventions that differ only in > and >=, or in v before the first step, these data cannot tell apart.
     alike = {
         "snntorch Leaky zero": ["spikingjelly"],
         "norse IAF": ["nir"],
