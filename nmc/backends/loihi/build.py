@@ -48,9 +48,9 @@ def neuron_process(cell: Neurons, interval: int) -> Any:
         "name": cell.name,
     }
     if cell.process != "LIFReset":
-        arguments["start"] = _number(cell.v0)
+        arguments["v_start"] = _number(cell.v0)
     if cell.process == "SoftLIF":
-        arguments["drop"] = _number(cell.drop)
+        arguments["v_drop"] = _number(cell.drop)
     return _LIF[cell.process](**arguments)
 
 

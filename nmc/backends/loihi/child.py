@@ -2,8 +2,9 @@
 
 Reads the program from the folder, runs it through Lava's runtime, and leaves ``out/<index>/*.npy``, one
 folder per entry of ``program.neurons``, and an empty file ``done``. Lava has no way out of a failed run:
-exit handlers and ``stop`` wait for workers that are gone. So this process ends itself and all workers
-when it fails, and also when its parent is gone (its standard input closes).
+a worker's exception is logged below the level that is shown, and ``run``, ``stop`` and the exit handlers
+wait for workers that are gone. So the whole session ends itself when a worker fails, and also when its
+parent is gone (its standard input closes).
 """
 
 from __future__ import annotations
@@ -68,6 +69,24 @@ def own_shared_memory() -> None:
     process.current_process()._config["semprefix"] = prefix  # type: ignore[attr-defined]
 
 
+def end_with_any_worker() -> None:
+    """Make a worker that fails say why and end the session, instead of keeping it to itself."""
+    import multiprocessing
+
+    from lava.magma.runtime.message_infrastructure.multiprocessing import SystemProcess
+
+    def run_or_end(worker: Any) -> None:
+        try:
+            multiprocessing.Process.run(worker)
+            worker._cconn.send(None)
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os.killpg(0, signal.SIGTERM)
+
+    SystemProcess.run = run_or_end
+
+
 def _end_with_parent() -> None:
     """Wait for the end of standard input, then end this process and its workers."""
     os.read(0, 1)
@@ -77,8 +96,9 @@ def _end_with_parent() -> None:
 def main(folder: Path) -> int:
     """Run the program of the folder; 0 when all results are written."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    own_shared_memory()
     try:
+        own_shared_memory()
+        end_with_any_worker()
         run(read(folder), folder)
     except BaseException:
         traceback.print_exc()

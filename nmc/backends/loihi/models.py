@@ -96,7 +96,7 @@ class InProcessLava:
         self._feeding: dict[str, list[Any]] = {name: [] for name in program.order}
         self._read = {name: wires[0] for name, wires in outputs.items()}
         for synapse in program.synapses:
-            spikes, sums = Wire("s_in", _to_synapse(synapse)), Wire("a_out", _to_target(synapse))
+            spikes, sums = Wire("s_in", to_synapse(synapse)), Wire("a_out", to_target(synapse))
             outputs[synapse.source].append(spikes)
             inputs[synapse.target].append(sums)
             model = model_of(build.synapse_process(synapse), {"s_in": [spikes], "a_out": [sums]})
@@ -143,14 +143,14 @@ class InProcessLava:
         return kept
 
 
-def _to_synapse(synapse: Synapses) -> Callable[[Array], Array]:
+def to_synapse(synapse: Synapses) -> Callable[[Array], Array]:
     """The port view between a population and a synapse process (``build.connect``)."""
     if synapse.process == "Conv":
         return lambda spikes: spikes.transpose(quirks.AXES_TO_LAVA)
     return lambda spikes: spikes.reshape(-1)
 
 
-def _to_target(synapse: Synapses) -> Callable[[Array], Array]:
+def to_target(synapse: Synapses) -> Callable[[Array], Array]:
     if synapse.process == "Conv":
         return lambda sums: sums.transpose(quirks.AXES_TO_LAVA)
     return lambda sums: sums.reshape(synapse.target_shape)

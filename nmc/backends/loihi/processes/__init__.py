@@ -4,6 +4,9 @@
 Lava looks for a model in the module that defines its process, so both stand here; then it executes every
 file beside that module (magma/compiler/compiler_graphs.py), so this module has a folder of its own. On
 silicon these neurons need microcode that is not public; they run on the CPU only.
+
+A Var becomes an attribute of the model: one called ``start`` or ``run`` would replace the method of that
+name, and the run would hang without a word.
 """
 
 from __future__ import annotations
@@ -28,22 +31,22 @@ from nmc.ir import Shape
 
 
 class HardLIF(LIF):
-    """LIF that is set to u = 0, v = start every reset_interval steps, as LIFReset is set to zero.
+    """LIF that is set to u = 0, v = v_start every reset_interval steps, as LIFReset is set to zero.
 
-    start: v units, a number or one per neuron. Other arguments as LIFReset's.
+    v_start: v units, a number or one per neuron. Other arguments as LIFReset's.
     """
 
-    def __init__(self, *, start: Any, reset_interval: int, reset_offset: int, **lif: Any) -> None:
+    def __init__(self, *, v_start: Any, reset_interval: int, reset_offset: int, **lif: Any) -> None:
         super().__init__(reset_interval=reset_interval, reset_offset=reset_offset, **lif)
-        self.start = Var(shape=lif["shape"], init=start)
+        self.v_start = Var(shape=lif["shape"], init=v_start)
 
 
 class SoftLIF(HardLIF):
-    """HardLIF whose v is lowered by ``drop`` (v units, a number or one per neuron) at a spike."""
+    """HardLIF whose v is lowered by ``v_drop`` (v units, a number or one per neuron) at a spike."""
 
-    def __init__(self, *, drop: Any, **lif: Any) -> None:
+    def __init__(self, *, v_drop: Any, **lif: Any) -> None:
         super().__init__(**lif)
-        self.drop = Var(shape=lif["shape"], init=drop)
+        self.v_drop = Var(shape=lif["shape"], init=v_drop)
 
 
 class _PeriodicModel(AbstractPyLifModelFixed):
@@ -51,7 +54,7 @@ class _PeriodicModel(AbstractPyLifModelFixed):
 
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
     vth: int = LavaPyType(int, np.int32, precision=17)
-    start: np.ndarray[Any, Any] = LavaPyType(np.ndarray, np.int32, precision=24)
+    v_start: np.ndarray[Any, Any] = LavaPyType(np.ndarray, np.int32, precision=24)
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
@@ -69,7 +72,7 @@ class _PeriodicModel(AbstractPyLifModelFixed):
     def run_spk(self) -> None:
         if self.time_step % self.interval == self.offset:
             self.u[:] = 0
-            self.v[:] = self.start
+            self.v[:] = self.v_start
         super().run_spk()
 
 
@@ -86,10 +89,10 @@ class PyHardLIF(_PeriodicModel):
 class PySoftLIF(_PeriodicModel):
     """Bit-accurate CPU model of SoftLIF."""
 
-    drop: np.ndarray[Any, Any] = LavaPyType(np.ndarray, np.int32, precision=24)
+    v_drop: np.ndarray[Any, Any] = LavaPyType(np.ndarray, np.int32, precision=24)
 
     def reset_voltage(self, spike_vector: Any) -> None:
-        self.v[spike_vector] -= self.drop[spike_vector]
+        self.v[spike_vector] -= self.v_drop[spike_vector]
 
 
 class Recorder(AbstractProcess):
