@@ -1,0 +1,199 @@
+// Event-driven convolution: for every output site and step the indices of the arriving events are merged into one
+// list, and their weight rows are summed in registers ("pull"; nothing is scattered).
+//
+// Weights are stored as bytes w + 128, rows of `width` output channels. A unit of U bytes holds channel i of its lower
+// half at byte 2i and channel i of its upper half at byte 2i + 1, so that as 16-bit lanes x = low + 256 high. Then
+// sum(x >> 8) = sum(high), and sum(x) - 256 sum(high) = sum(low), both modulo 2**16 and therefore exact for up to
+// 257 rows: one load, one shift and two additions for U weights, without widening a single byte.
+#pragma once
+#include "kernels.h"
+#include "simd.h"
+
+namespace nmc {
+namespace {
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the weight rows are laid out for little-endian lanes");
+
+constexpr int kRowsPerFlush = 256;  // 256 * 255 < 2**16
+constexpr int kRowsPerTurn = 4;     // merged lists are padded to this with the zero row
+
+template <int U> struct Unit;
+template <> struct Unit<16> {
+  typedef uint16_t V __attribute__((vector_size(16)));
+  typedef uint16_t Loose __attribute__((vector_size(16), aligned(1), may_alias));
+};
+template <> struct Unit<32> {
+  typedef uint16_t V __attribute__((vector_size(32)));
+  typedef uint16_t Loose __attribute__((vector_size(32), aligned(1), may_alias));
+};
+template <> struct Unit<64> {
+  typedef uint16_t V __attribute__((vector_size(64)));
+  typedef uint16_t Loose __attribute__((vector_size(64), aligned(1), may_alias));
+};
+
+constexpr int unit_of(int width) { return width < kVector ? width : kVector; }
+
+// Appends `count` entries moved by `base` rows, as byte offsets into the weights; writes up to 15 entries more.
+NMC_INLINE uint32_t *append(uint32_t *list, const uint32_t *entries, uint32_t count, uint32_t base, int log_width) {
+  for (uint32_t i = 0; i < count; i += kLanes) {
+    for (int lane = 0; lane < kLanes; lane += kInts) {
+      const I32 moved = (load(reinterpret_cast<const int32_t *>(entries + i + lane)) + splat(static_cast<int32_t>(base)))
+                        << log_width;
+      store(reinterpret_cast<int32_t *>(list + i + lane), moved);
+    }
+  }
+  return list + count;
+}
+
+// Row offsets of every event that reaches output column x in step t.
+NMC_INLINE uint32_t merge(const Geometry &g, const Events &e, int y, int x, size_t first_row, int log_width) {
+  uint32_t *end = e.scratch;
+  const int left = x * g.stride_w - g.pad_w;
+  for (int ky = 0; ky < g.kernel_h; ky++) {
+    const int iy = y * g.stride_h - g.pad_h + ky * g.dilation_h;
+    if (static_cast<unsigned>(iy) >= static_cast<unsigned>(g.source_h)) continue;
+    const uint32_t *entries = e.rows[first_row + iy];
+    const uint32_t *offsets = e.offsets + (first_row + iy) * (g.source_w + 1);
+    if (g.dilation_w == 1) {  // the taps of a kernel row lie side by side in the list
+      const int from = left > 0 ? left : 0;
+      const int to = left + g.kernel_w < g.source_w ? left + g.kernel_w : g.source_w;
+      if (from >= to) continue;
+      const uint32_t base = static_cast<uint32_t>((ky * g.kernel_w - left) * e.window);
+      end = append(end, entries + offsets[from], offsets[to] - offsets[from], base, log_width);
+      continue;
+    }
+    for (int kx = 0; kx < g.kernel_w; kx++) {
+      const int ix = left + kx * g.dilation_w;
+      if (static_cast<unsigned>(ix) >= static_cast<unsigned>(g.source_w)) continue;
+      const uint32_t base = static_cast<uint32_t>((ky * g.kernel_w + kx - ix) * e.window);
+      end = append(end, entries + offsets[ix], offsets[ix + 1] - offsets[ix], base, log_width);
+    }
+  }
+  const uint32_t count = static_cast<uint32_t>(end - e.scratch);
+  const uint32_t zero_row = static_cast<uint32_t>(g.kernel_h * g.kernel_w * e.window) << log_width;
+  for (int i = 0; i < kRowsPerTurn - 1; i++) end[i] = zero_row;
+  return (count + kRowsPerTurn - 1) / kRowsPerTurn * kRowsPerTurn;
+}
+
+template <int WIDTH>
+NMC_INLINE void sum_rows(const uint32_t *list, uint32_t count, const uint8_t *weights, int shift, bool add,
+                         int32_t *acc) {
+  constexpr int U = unit_of(WIDTH), kUnits = WIDTH / U;
+  typedef typename Unit<U>::V V;
+  typedef typename Unit<U>::Loose Loose;
+  alignas(64) uint16_t sums[WIDTH];
+  alignas(64) int32_t total[WIDTH];
+  bool flushed = false;
+  for (uint32_t start = 0; start < count; start += kRowsPerFlush) {
+    const uint32_t stop = start + kRowsPerFlush < count ? start + kRowsPerFlush : count;
+    V all[kUnits] = {}, high[kUnits] = {};
+    for (uint32_t i = start; i < stop; i += kRowsPerTurn) {
+      NMC_UNROLL for (int r = 0; r < kRowsPerTurn; r++) {
+        const uint8_t *row = weights + list[i + r];
+        NMC_UNROLL for (int j = 0; j < kUnits; j++) {
+          const V x = *reinterpret_cast<const Loose *>(row + j * U);
+          all[j] += x;
+          high[j] += x >> 8;
+        }
+      }
+    }
+    NMC_UNROLL for (int j = 0; j < kUnits; j++) {
+      *reinterpret_cast<Loose *>(sums + j * U) = all[j] - (high[j] << 8);
+      *reinterpret_cast<Loose *>(sums + j * U + U / 2) = high[j];
+    }
+    const int32_t offset = -128 * static_cast<int32_t>(stop - start);
+    if (!flushed) {
+      for (int c = 0; c < WIDTH; c++) total[c] = sums[c] + offset;
+      flushed = true;
+    } else {
+      for (int c = 0; c < WIDTH; c++) total[c] += sums[c] + offset;
+    }
+  }
+  if (add) {
+    for (int c = 0; c < WIDTH; c++) acc[c] += total[c] << shift;
+  } else {
+    for (int c = 0; c < WIDTH; c++) acc[c] = total[c] << shift;
+  }
+}
+
+template <int WIDTH>
+void event(const EventArgs &a, const Strip &s) {
+  constexpr int kLog = WIDTH == 128 ? 7 : WIDTH == 64 ? 6 : WIDTH == 32 ? 5 : 4;
+  const uint8_t *weights = static_cast<const uint8_t *>(a.weights);
+  int32_t *acc = s.acc;
+  for (int site = 0; site < s.sites; site++) {
+    for (int t = 0; t < s.steps; t++, acc += WIDTH) {
+      const size_t first_row = (static_cast<size_t>(s.image[site]) * a.events.steps + t) * a.geometry.source_h;
+      const uint32_t count = merge(a.geometry, a.events, s.y, s.x[site], first_row, kLog);
+      if (count) sum_rows<WIDTH>(a.events.scratch, count, weights, a.shift, s.add, acc);
+      else if (!s.add) memset(acc, 0, WIDTH * sizeof *acc);
+    }
+  }
+}
+
+size_t event_bytes(int width, int window, int taps) {
+  return (static_cast<size_t>(window) * taps + 1) * static_cast<size_t>(width);
+}
+
+void pack_event(const int8_t *dense_weights, int width, int window, int taps, uint8_t *out) {
+  const int unit = unit_of(width);
+  const size_t rows = static_cast<size_t>(window) * taps;
+  for (size_t row = 0; row < rows; row++) {
+    const size_t tap = row / window, channel = row % window;
+    for (int o = 0; o < width; o++) {
+      const int in_unit = o % unit, half = unit / 2;
+      const int place = o - in_unit + (in_unit < half ? 2 * in_unit : 2 * (in_unit - half) + 1);
+      out[row * width + place] = static_cast<uint8_t>(dense_weights[(o * static_cast<size_t>(window) + channel) * taps + tap] + 128);
+    }
+  }
+  memset(out + rows * width, 128, width);
+}
+
+// Valued lists: any payload, weights of any width, 32-bit products. Rows of `width` weights in channel order.
+constexpr int kValuedInts = 8 * kInts;  // accumulators that fit the registers
+
+template <int CHANNELS, class W>
+NMC_INLINE void valued_sites(const EventArgs &a, const Strip &s, int channel) {
+  constexpr int kVectors = CHANNELS / kInts;
+  const Geometry &g = a.geometry;
+  const Events &e = a.events;
+  const W *weights = static_cast<const W *>(a.weights) + channel;
+  for (int site = 0; site < s.sites; site++) {
+    const int left = s.x[site] * g.stride_w - g.pad_w;
+    for (int t = 0; t < s.steps; t++) {
+      const size_t first_row = (static_cast<size_t>(s.image[site]) * e.steps + t) * g.source_h;
+      I32 total[kVectors] = {};
+      for (int ky = 0; ky < g.kernel_h; ky++) {
+        const int iy = s.y * g.stride_h - g.pad_h + ky * g.dilation_h;
+        if (static_cast<unsigned>(iy) >= static_cast<unsigned>(g.source_h)) continue;
+        const uint32_t *offsets = e.offsets + (first_row + iy) * (g.source_w + 1);
+        for (int kx = 0; kx < g.kernel_w; kx++) {
+          const int ix = left + kx * g.dilation_w;
+          if (static_cast<unsigned>(ix) >= static_cast<unsigned>(g.source_w)) continue;
+          const W *tap = weights + (static_cast<ptrdiff_t>(ky * g.kernel_w + kx - ix) * e.window) * s.width;
+          const uint32_t *entries = e.rows[first_row + iy];
+          const int32_t *values = e.values[first_row + iy];
+          for (uint32_t i = offsets[ix]; i < offsets[ix + 1]; i++) {
+            const W *row = tap + static_cast<size_t>(entries[i]) * s.width;
+            const I32 value = splat(values[i]);
+            NMC_UNROLL for (int j = 0; j < kVectors; j++) total[j] += value * widen(row + j * kInts);
+          }
+        }
+      }
+      int32_t *acc = s.acc + (static_cast<size_t>(site) * s.steps + t) * s.width + channel;
+      NMC_UNROLL for (int j = 0; j < kVectors; j++) {
+        const I32 current = total[j] << a.shift;
+        store(acc + j * kInts, s.add ? load(acc + j * kInts) + current : current);
+      }
+    }
+  }
+}
+
+template <int WIDTH, class W>
+void valued(const EventArgs &a, const Strip &s) {
+  constexpr int kChannels = WIDTH < kValuedInts ? WIDTH : kValuedInts;
+  for (int channel = 0; channel < WIDTH; channel += kChannels) valued_sites<kChannels, W>(a, s, channel);
+}
+
+}  // namespace
+}  // namespace nmc

@@ -1,0 +1,327 @@
+#include "layer.h"
+
+#include <string.h>
+
+#include <algorithm>
+
+#include "dispatch.h"
+
+namespace nmc {
+
+namespace {
+
+constexpr size_t kStripBytes = 16384;  // currents of a strip: half of a small L1 cache
+constexpr int kMergedColumns = 8;      // images are merged into one strip while their rows are shorter than this
+
+int log_width(int width) { return width == 128 ? 3 : width == 64 ? 2 : width == 32 ? 1 : 0; }
+
+// What one projection needs while a layer runs.
+struct Feed {
+  Projection *projection;
+  const Population *source;
+  const Map *map;
+  bool constant;            // one current for all steps
+  std::vector<Path> paths;  // per image group
+  std::vector<const Lists *> repeated, valued;  // per block; NULL where no group needs them
+};
+
+// Buffers of one worker.
+struct Scratch {
+  int32_t *currents, *constant_currents, *host_bias;
+  uint32_t *list;
+  Segment *segments;
+  int32_t *sites;  // images, then columns
+};
+
+class Layer {
+ public:
+  explicit Layer(const LayerJob &job)
+      : job_(job), plan_(job.plan), population_(job.plan.populations[job.population]), map_(job.maps[job.population]) {
+    group_size_ = std::max(1, std::min(job.images, kMergedColumns / population_.width));
+    groups_ = (job.images + group_size_ - 1) / group_size_;
+    steps_ = population_.constant ? 1 : job.steps;
+    for (int i : population_.incoming) add_feed(plan_.projections[i]);
+    for (Feed &feed : feeds_) choose(feed);
+    for (Feed &feed : host_feeds_) choose(feed);
+    // A strip of which every step has the same current keeps one row per site.
+    varying_ = std::any_of(feeds_.begin(), feeds_.end(), [](const Feed &feed) { return !feed.constant; });
+    current_steps_ = varying_ ? steps_ : 1;
+    zero_.assign(kMaxBlock, 0);
+  }
+
+  void run() {
+    const Population &p = population_;
+    take_scratch();
+    const int64_t per_block = static_cast<int64_t>(groups_) * p.height;
+    job_.team.each(per_block * static_cast<int64_t>(p.blocks.size()), [&](int64_t task, int worker) {
+      const int64_t in_block = task % per_block;
+      row(task / per_block, static_cast<int>(in_block / p.height), static_cast<int>(in_block % p.height),
+          scratch_[worker]);
+    });
+    give_scratch();
+  }
+
+ private:
+  void add_feed(Projection &projection) {
+    Feed feed = {};
+    feed.projection = &projection;
+    feed.source = &plan_.populations[projection.source];
+    feed.map = &job_.maps[projection.source];
+    feed.constant = feed.source->constant;
+    (projection.on_host ? host_feeds_ : feeds_).push_back(feed);
+  }
+
+  void choose(Feed &feed) {
+    Projection &p = *feed.projection;
+    std::vector<char> repeated(job_.images, 0), valued(job_.images, 0);
+    const Map &map = *feed.map;
+    for (int g = 0; g < groups_; g++) {
+      const int first = g * group_size_, last = std::min(job_.images, first + group_size_);
+      Activity activity = {};
+      for (int image = first; image < last; image++) {
+        activity.events += map.image_events[image];
+        activity.grades += map.image_grades[image];
+      }
+      activity.sites = static_cast<int64_t>(last - first) * map.steps * feed.source->pixels() * feed.source->channels;
+      activity.rows = map.steps * std::max(population_.width - 2, last - first);
+      const Path path = choose_path(plan_, p, activity);
+      feed.paths.push_back(path);
+      plan_.pack(p, path);
+      for (int image = first; image < last; image++) {
+        repeated[image] |= path == Path::kEvent;
+        valued[image] |= path == Path::kValued;
+      }
+      const int64_t image_steps = static_cast<int64_t>(last - first) * job_.steps;
+      if (path == Path::kDense) job_.counters.dense_steps[&p - plan_.projections.data()] += image_steps;
+      else job_.counters.event_steps[&p - plan_.projections.data()] += image_steps;
+    }
+    make_lists(feed, repeated, false, feed.repeated);
+    make_lists(feed, valued, true, feed.valued);
+  }
+
+  void make_lists(Feed &feed, const std::vector<char> &wanted, bool valued, std::vector<const Lists *> &lists) {
+    if (std::none_of(wanted.begin(), wanted.end(), [](char x) { return x != 0; })) return;
+    Map &map = job_.maps[feed.projection->source];
+    for (const Window &window : feed.projection->windows)
+      lists.push_back(&lists_for(plan_, map, window, valued, wanted, job_.team, plan_.arena));
+  }
+
+  void take_scratch() {
+    const int widest = population_.blocks.front().width;
+    strip_sites_ = std::max<int>(1, kStripBytes / (static_cast<size_t>(current_steps_) * widest * sizeof(int32_t)));
+    strip_sites_ = std::min(strip_sites_, population_.width * group_size_);
+    size_t list = 0, segments = 0;
+    for (const std::vector<Feed> *feeds : {&feeds_, &host_feeds_})
+      for (const Feed &feed : *feeds) {
+        segments = std::max<size_t>(segments, feed.projection->taps());
+        for (const Lists *lists : feed.repeated)
+          list = std::max(list, lists->longest * feed.projection->geometry.kernel_h);
+      }
+    Arena &arena = plan_.arena;
+    for (int worker = 0; worker < job_.team.size(); worker++) {
+      Scratch s;
+      s.currents = arena.take_array<int32_t>(static_cast<size_t>(strip_sites_) * current_steps_ * widest);
+      s.constant_currents = arena.take_array<int32_t>(static_cast<size_t>(strip_sites_) * widest);
+      s.host_bias = arena.take_array<int32_t>(static_cast<size_t>(strip_sites_) * widest);
+      s.list = arena.take_array<uint32_t>(list + kListPad);
+      s.segments = arena.take_array<Segment>(segments + 1);
+      s.sites = arena.take_array<int32_t>(static_cast<size_t>(strip_sites_) * 2);
+      scratch_.push_back(s);
+    }
+  }
+
+  void give_scratch() {
+    for (const Scratch &s : scratch_)
+      for (const void *buffer : {static_cast<const void *>(s.currents), static_cast<const void *>(s.constant_currents),
+                                 static_cast<const void *>(s.host_bias), static_cast<const void *>(s.list),
+                                 static_cast<const void *>(s.segments), static_cast<const void *>(s.sites)})
+        plan_.arena.give(buffer);
+  }
+
+  // One output row of one block, of all images of a group; sites are ordered by column, then image.
+  void row(int64_t block_index, int group, int y, const Scratch &scratch) const {
+    const int first = group * group_size_, last = std::min(job_.images, first + group_size_);
+    int32_t *images = scratch.sites, *columns = scratch.sites + strip_sites_;
+    int count = 0;
+    for (int x = 0; x < population_.width; x++) {
+      for (int image = first; image < last; image++) {
+        images[count] = image;
+        columns[count++] = x;
+        if (count < strip_sites_ && !(x == population_.width - 1 && image == last - 1)) continue;
+        Strip strip = {count, current_steps_, population_.blocks[block_index].width, y, images, columns,
+                       scratch.currents, false};
+        one_strip(block_index, group, strip, scratch);
+        count = 0;
+      }
+    }
+  }
+
+  void one_strip(int64_t b, int group, Strip &strip, const Scratch &scratch) const {
+    const int32_t *host_bias = nullptr;
+    if (population_.has_host) {
+      make_host_bias(b, group, strip, scratch);
+      host_bias = scratch.host_bias;
+    }
+    for (const Feed &feed : feeds_) {
+      if (feed.constant && varying_) {
+        Strip once = strip;
+        once.steps = 1;
+        once.acc = scratch.constant_currents;
+        once.add = false;
+        add_currents(feed, b, group, once, scratch);
+        spread(once, strip);
+      } else {
+        add_currents(feed, b, group, strip, scratch);
+      }
+      strip.add = true;
+    }
+    if (feeds_.empty()) memset(strip.acc, 0, static_cast<size_t>(strip.sites) * strip.width * sizeof *strip.acc);
+    fire_strip(b, strip, host_bias);
+  }
+
+  // Adds a current that is the same in every step.
+  static void spread(const Strip &once, const Strip &strip) {
+    for (int site = 0; site < strip.sites; site++)
+      for (int t = 0; t < strip.steps; t++) {
+        const int32_t *from = once.acc + static_cast<size_t>(site) * strip.width;
+        int32_t *to = strip.acc + (static_cast<size_t>(site) * strip.steps + t) * strip.width;
+        for (int c = 0; c < strip.width; c++) to[c] = (strip.add ? to[c] : 0) + from[c];
+      }
+  }
+
+  // Bias in v units from what the host computes (backends/encode.py host_mantissas), [site][width].
+  void make_host_bias(int64_t b, int group, const Strip &strip, const Scratch &scratch) const {
+    const int first_channel = population_.blocks[b].first;
+    int32_t *bias = scratch.host_bias;
+    for (int site = 0; site < strip.sites; site++)
+      memcpy(bias + static_cast<size_t>(site) * strip.width,
+             population_.bias.at(pixel(strip, site), first_channel), strip.width * sizeof *bias);
+    Strip once = strip;
+    once.steps = 1;
+    once.acc = scratch.constant_currents;
+    once.add = false;
+    const size_t count = static_cast<size_t>(strip.sites) * strip.width;
+    for (const Feed &feed : host_feeds_) {
+      add_currents(feed, b, group, once, scratch);
+      const int shift = feed.projection->host_shift;
+      const int32_t half = (1 << shift) >> 1;
+      for (size_t i = 0; i < count; i++) bias[i] += (once.acc[i] + half) >> shift;
+    }
+    for (size_t i = 0; i < count; i++) bias[i] <<= population_.host_exp;
+  }
+
+  size_t pixel(const Strip &strip, int site) const {
+    return static_cast<size_t>(strip.y) * population_.width + strip.x[site];
+  }
+
+  void add_currents(const Feed &feed, int64_t b, int group, const Strip &strip, const Scratch &scratch) const {
+    const Projection &p = *feed.projection;
+    const Kernels &kernels = *plan_.kernels;
+    const Path path = feed.paths[group];
+    const int log = log_width(strip.width), first_channel = population_.blocks[b].first;
+    switch (path) {
+      case Path::kEvent: {
+        EventArgs args = {p.geometry, feed.repeated[b]->events(feed.map->steps), p.event[b].data(), p.shift};
+        args.events.scratch = scratch.list;
+        return kernels.event[log](args, strip);
+      }
+      case Path::kValued: {
+        const EventArgs args = {p.geometry, feed.valued[b]->events(feed.map->steps), p.valued[b].data(), p.shift};
+        return (p.weight_bytes == 1 ? kernels.valued8 : kernels.valued32)[log](args, strip);
+      }
+      case Path::kDense: {
+        const DenseArgs args = {p.geometry,
+                                feed.map->view(),
+                                reinterpret_cast<const int8_t *>(p.dense[b].data()),
+                                p.windows[b].first,
+                                quads_of(*feed.source, p.windows[b]),
+                                feed.source->max_payload,
+                                p.shift,
+                                scratch.segments};
+        return kernels.dense(args, strip);
+      }
+      case Path::kReshape: return reshape(feed, strip, first_channel);
+      default: break;
+    }
+    const WindowArgs args = {p.geometry,
+                             feed.map->view(),
+                             feed.source->wide,
+                             p.channel_weights.data() + first_channel,
+                             static_cast<size_t>(population_.cs),
+                             first_channel,
+                             p.shift};
+    (path == Path::kPool        ? kernels.pool
+     : path == Path::kDepthwise ? kernels.depthwise
+                                : kernels.identity)(args, strip);
+  }
+
+  // Identity between populations of different shapes: neuron i to neuron i.
+  void reshape(const Feed &feed, const Strip &strip, int first_channel) const {
+    const Projection &p = *feed.projection;
+    const MapView view = feed.map->view();
+    for (int site = 0; site < strip.sites; site++)
+      for (int t = 0; t < strip.steps; t++) {
+        const size_t base = strip.image[site] * view.image_stride + t * view.step_stride;
+        const size_t at = pixel(strip, site) * population_.cs + first_channel;
+        int32_t *acc = strip.acc + (static_cast<size_t>(site) * strip.steps + t) * strip.width;
+        for (int c = 0; c < strip.width; c++) {
+          const size_t from = base + p.gather[at + c];
+          const int32_t payload = feed.source->wide ? static_cast<const int32_t *>(view.data)[from]
+                                                    : static_cast<const uint8_t *>(view.data)[from];
+          acc[c] = (strip.add ? acc[c] : 0) + ((payload * p.channel_weights[at + c]) << p.shift);
+        }
+      }
+  }
+
+  void fire_strip(int64_t b, const Strip &strip, const int32_t *host_bias) const {
+    const Population &p = population_;
+    const int channel = p.blocks[b].first;
+    for (int site = 0; site < strip.sites; site++) {
+      const size_t at = pixel(strip, site), image = strip.image[site];
+      const size_t out = image * map_.image_stride() + at * p.cs + channel;
+      const size_t state = image * p.step_elements() + at * p.cs + channel;
+      const size_t record = image * job_.steps * p.step_elements() + at * p.cs + channel;
+      FireArgs f = {};
+      f.steps = steps_;
+      f.width = strip.width;
+      f.acc = strip.acc + static_cast<size_t>(site) * strip.steps * strip.width;
+      f.acc_step = varying_ ? strip.width : 0;
+      f.out = map_.data + out * p.payload_bytes();
+      f.out_step = map_.step_stride();
+      if (p.kind == NMC_RELAY) {
+        plan_.kernels->relay(f, p.wide);
+        continue;
+      }
+      f.bias = host_bias ? host_bias + static_cast<size_t>(site) * strip.width : p.bias.at(at, channel);
+      f.threshold = p.threshold.at(at, channel);
+      f.drop = p.drop.at(at, channel);
+      f.keep_u = p.keep_u.at(at, channel);
+      f.keep_v = p.keep_v.at(at, channel);
+      const State &kept = job_.state;
+      f.u_in = kept.carried && kept.u ? kept.u + state : nullptr;
+      f.v_in = kept.carried && kept.v ? kept.v + state : p.v0.present ? p.v0.at(at, channel) : nullptr;
+      f.u_out = kept.u ? kept.u + state : nullptr;
+      f.v_out = kept.v ? kept.v + state : nullptr;
+      f.record_u = job_.recording.u ? job_.recording.u + record : nullptr;
+      f.record_v = job_.recording.v ? job_.recording.v + record : nullptr;
+      f.record_step = p.step_elements();
+      p.fire(f);
+    }
+  }
+
+  const LayerJob &job_;
+  Plan &plan_;
+  const Population &population_;
+  const Map &map_;
+  int group_size_, groups_, steps_, strip_sites_ = 1, current_steps_;
+  bool varying_;
+  std::vector<Feed> feeds_, host_feeds_;
+  std::vector<Scratch> scratch_;
+  std::vector<int32_t> zero_;
+};
+
+}  // namespace
+
+void run_layer(const LayerJob &job) { Layer(job).run(); }
+
+}  // namespace nmc

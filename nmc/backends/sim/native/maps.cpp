@@ -1,0 +1,205 @@
+#include "maps.h"
+
+#include <stdlib.h>
+
+#include <algorithm>
+
+namespace nmc {
+
+void Map::allocate(const Population &of, int image_count, int step_count, Arena &arena) {
+  population = &of;
+  images = image_count;
+  steps = of.constant ? 1 : step_count;
+  data = static_cast<uint8_t *>(arena.take(image_stride() * images * of.payload_bytes()));
+  row_events.assign(row_count(), 0);
+  row_grades.assign(row_count(), 0);
+  image_grades.assign(images, 0);
+  image_events.assign(images, 0);
+}
+
+void Map::release(Arena &arena) {
+  if (!data) return;
+  arena.give(data);
+  data = nullptr;
+  for (const std::unique_ptr<Lists> &list : lists)
+    for (const void *buffer : list->buffers) arena.give(buffer);
+  lists.clear();
+}
+
+namespace {
+
+void count_wide_row(const int32_t *row, int columns, int cs, int channels, int32_t *events, int64_t *grades) {
+  for (int x = 0; x < columns; x++, row += cs) {
+    events[x] = 0;
+    grades[x] = 0;
+    for (int c = 0; c < channels; c++) {
+      events[x] += row[c] != 0;
+      grades[x] += std::abs(static_cast<int64_t>(row[c]));
+    }
+  }
+}
+
+struct Tally {
+  std::vector<int64_t> synops, graded;  // per outgoing projection
+  std::vector<int32_t> events, narrow;  // per column
+  std::vector<int64_t> grades;
+  int64_t event_sum = 0, grade_sum = 0;
+};
+
+}  // namespace
+
+void count_map(const Plan &plan, int index, Map &map, int repeats, Team &team, const nmc_counters &counters) {
+  const Population &p = *map.population;
+  std::vector<Tally> tallies(team.size());
+  for (Tally &tally : tallies) {
+    tally.synops.assign(p.outgoing.size(), 0);
+    tally.graded.assign(p.outgoing.size(), 0);
+    tally.events.resize(p.width);
+    tally.narrow.resize(p.width);
+    tally.grades.resize(p.width);
+  }
+  std::vector<int64_t> row_grades(map.row_count());
+  const size_t rows = map.row_count();
+  const size_t per_task = std::max<size_t>(1, 65536 / (map.row_stride() + 1));
+  team.each((rows + per_task - 1) / per_task, [&](int64_t task, int worker) {
+    Tally &tally = tallies[worker];
+    for (size_t r = task * per_task; r < std::min(rows, (task + 1) * per_task); r++) {
+      if (p.wide) {
+        count_wide_row(reinterpret_cast<const int32_t *>(map.row(r)), p.width, p.cs, p.channels, tally.events.data(),
+                       tally.grades.data());
+      } else {
+        plan.kernels->count_row(map.row(r), p.width, p.cs, p.max_payload <= 1, tally.events.data(),
+                                tally.narrow.data());
+        std::copy(tally.narrow.begin(), tally.narrow.end(), tally.grades.begin());
+      }
+      int64_t events = 0, grades = 0;
+      for (int x = 0; x < p.width; x++) {
+        events += tally.events[x];
+        grades += tally.grades[x];
+      }
+      map.row_events[r] = static_cast<uint32_t>(events);
+      row_grades[r] = grades;
+      tally.event_sum += events;
+      tally.grade_sum += grades;
+      if (grades == 0) continue;
+      const size_t y = r % p.height;
+      for (size_t i = 0; i < p.outgoing.size(); i++) {
+        const Projection &projection = plan.projections[p.outgoing[i]];
+        int64_t synops = 0, graded = 0;
+        for (int x = 0; x < p.width; x++) {
+          synops += tally.events[x] * projection.columns[x];
+          graded += tally.grades[x] * projection.columns[x];
+        }
+        tally.synops[i] += synops * projection.rows[y];
+        tally.graded[i] += graded * projection.rows[y];
+      }
+    }
+  });
+  const size_t rows_per_image = static_cast<size_t>(map.steps) * p.height;
+  for (size_t r = 0; r < rows; r++) {
+    map.row_grades[r] = static_cast<uint32_t>(std::min<int64_t>(row_grades[r], UINT32_MAX));
+    map.image_events[r / rows_per_image] += map.row_events[r];
+    map.image_grades[r / rows_per_image] += row_grades[r];
+  }
+  for (const Tally &tally : tallies) {
+    counters.spikes[index] += tally.event_sum * repeats;
+    counters.grades[index] += tally.grade_sum * repeats;
+    for (size_t i = 0; i < p.outgoing.size(); i++) {
+      const int64_t times = plan.projections[p.outgoing[i]].fan_channels * repeats;
+      counters.synops[p.outgoing[i]] += tally.synops[i] * times;
+      counters.graded_synops[p.outgoing[i]] += tally.graded[i] * times;
+    }
+  }
+}
+
+namespace {
+
+template <class T>
+size_t value_row(const T *row, const Population &p, const Window &window, uint32_t *entries, int32_t *values,
+                 uint32_t *offsets) {
+  size_t count = 0;
+  for (int x = 0; x < p.width; x++) {
+    offsets[x] = static_cast<uint32_t>(count);
+    const T *pixel = row + static_cast<size_t>(x) * p.cs + window.first;
+    for (int c = 0; c < window.channels; c++) {
+      if (pixel[c] == 0) continue;
+      entries[count] = static_cast<uint32_t>(x) * window.channels + c;
+      values[count++] = pixel[c];
+    }
+  }
+  offsets[p.width] = static_cast<uint32_t>(count);
+  return count;
+}
+
+// An upper bound of a row's entries; exact when the window is the whole source.
+size_t row_bound(const Map &map, size_t r, const Lists &lists) {
+  return lists.valued ? map.row_events[r] : map.row_grades[r];
+}
+
+}  // namespace
+
+Lists &lists_for(const Plan &plan, Map &map, const Window &window, bool valued, const std::vector<char> &wanted,
+                 Team &team, Arena &arena) {
+  const Population &p = *map.population;
+  Lists *lists = nullptr;
+  for (const std::unique_ptr<Lists> &have : map.lists)
+    if (have->window == window && have->valued == valued) lists = have.get();
+  if (!lists) {
+    map.lists.push_back(std::make_unique<Lists>());
+    lists = map.lists.back().get();
+    lists->window = window;
+    lists->valued = valued;
+    lists->built.assign(map.images, 0);
+    lists->rows.assign(map.row_count(), nullptr);
+    if (valued) lists->values.assign(map.row_count(), nullptr);
+    lists->offsets = arena.take_array<uint32_t>(map.row_count() * (p.width + 1));
+    lists->buffers.push_back(lists->offsets);
+  }
+  const size_t rows_per_image = static_cast<size_t>(map.steps) * p.height;
+  std::vector<size_t> todo;
+  size_t total = 0;
+  for (size_t r = 0; r < map.row_count(); r++) {
+    const size_t image = r / rows_per_image;
+    if (!wanted[image] || lists->built[image]) continue;
+    todo.push_back(r);
+    total += row_bound(map, r, *lists);
+    lists->longest = std::max(lists->longest, row_bound(map, r, *lists));
+  }
+  if (todo.empty()) return *lists;
+  // list_row may write 15 entries past a row's end: the next row's place, which is written afterwards only if the same
+  // thread writes both in order; so every row gets its own margin.
+  constexpr size_t kMargin = 16;
+  uint32_t *entries = arena.take_array<uint32_t>(total + todo.size() * kMargin);
+  lists->buffers.push_back(entries);
+  int32_t *values = nullptr;
+  if (valued) {
+    values = arena.take_array<int32_t>(total + todo.size() * kMargin);
+    lists->buffers.push_back(values);
+  }
+  size_t at = 0;
+  for (size_t r : todo) {
+    lists->rows[r] = entries + at;
+    if (valued) lists->values[r] = values + at;
+    at += row_bound(map, r, *lists) + kMargin;
+  }
+  const size_t per_task = std::max<size_t>(1, 65536 / (map.row_stride() + 1));
+  team.each((todo.size() + per_task - 1) / per_task, [&](int64_t task, int) {
+    for (size_t i = task * per_task; i < std::min(todo.size(), (task + 1) * per_task); i++) {
+      const size_t r = todo[i];
+      uint32_t *offsets = lists->offsets + r * (p.width + 1);
+      uint32_t *row_entries = const_cast<uint32_t *>(lists->rows[r]);
+      if (!valued) {
+        plan.kernels->list_row(map.row(r), p.width, p.cs, window.first, window.channels, p.max_payload <= 1,
+                               row_entries, offsets);
+        continue;
+      }
+      int32_t *row_values = const_cast<int32_t *>(lists->values[r]);
+      if (p.wide) value_row(reinterpret_cast<const int32_t *>(map.row(r)), p, window, row_entries, row_values, offsets);
+      else value_row(map.row(r), p, window, row_entries, row_values, offsets);
+    }
+  });
+  for (size_t image = 0; image < wanted.size(); image++) lists->built[image] |= wanted[image];
+  return *lists;
+}
+
+}  // namespace nmc

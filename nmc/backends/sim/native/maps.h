@@ -1,0 +1,56 @@
+// Spike maps of one run, with what is known about them: events per row and, when wanted, event lists.
+#pragma once
+#include <stdint.h>
+
+#include <memory>
+#include <vector>
+
+#include "arena.h"
+#include "plan.h"
+#include "team.h"
+
+namespace nmc {
+
+// Event lists of one channel window, per image, built when first wanted.
+struct Lists {
+  Window window;
+  bool valued;
+  std::vector<char> built;                // [image]
+  std::vector<const uint32_t *> rows;     // [row]
+  std::vector<const int32_t *> values;    // [row], valued lists
+  uint32_t *offsets = nullptr;            // [row][width + 1]
+  size_t longest = 0;                     // entries of the longest row
+  std::vector<const void *> buffers;
+
+  Events events(int steps) const {
+    return {rows.data(), valued ? values.data() : nullptr, offsets, steps, window.channels, nullptr};
+  }
+};
+
+struct Map {
+  const Population *population = nullptr;
+  int images = 0, steps = 0;  // steps that are stored: 1 when every step is the same
+  uint8_t *data = nullptr;
+  std::vector<uint32_t> row_events, row_grades;  // [(image * steps + step) * height + y]
+  std::vector<int64_t> image_grades, image_events;
+  std::vector<std::unique_ptr<Lists>> lists;
+
+  size_t step_stride() const { return population->step_elements(); }
+  size_t image_stride() const { return step_stride() * steps; }
+  size_t row_count() const { return static_cast<size_t>(images) * steps * population->height; }
+  size_t row_stride() const { return static_cast<size_t>(population->width) * population->cs; }
+  uint8_t *row(size_t r) const { return data + r * row_stride() * population->payload_bytes(); }
+  MapView view() const { return {data, image_stride(), population->constant ? 0 : step_stride()}; }
+
+  void allocate(const Population &of, int image_count, int step_count, Arena &arena);
+  void release(Arena &arena);
+};
+
+// Counts a finished map: fills its row and image counts and adds to the counters, times `repeats` for a constant map.
+void count_map(const Plan &plan, int population, Map &map, int repeats, Team &team, const nmc_counters &counters);
+
+// Lists that cover the images marked in `wanted`.
+Lists &lists_for(const Plan &plan, Map &map, const Window &window, bool valued, const std::vector<char> &wanted,
+                 Team &team, Arena &arena);
+
+}  // namespace nmc

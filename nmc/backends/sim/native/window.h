@@ -1,0 +1,86 @@
+// Operators that mix no channels: depthwise convolution, pool, identity. Vectors run over the channels.
+#pragma once
+#include "kernels.h"
+#include "simd.h"
+
+namespace nmc {
+namespace {
+
+// f(tap, pointer to the payloads of the block's channels) for every tap inside the source.
+template <class T, class F>
+NMC_INLINE void taps(const Geometry &g, const T *map, int y, int x, F f) {
+  for (int ky = 0; ky < g.kernel_h; ky++) {
+    const int iy = y * g.stride_h - g.pad_h + ky * g.dilation_h;
+    if (static_cast<unsigned>(iy) >= static_cast<unsigned>(g.source_h)) continue;
+    for (int kx = 0; kx < g.kernel_w; kx++) {
+      const int ix = x * g.stride_w - g.pad_w + kx * g.dilation_w;
+      if (static_cast<unsigned>(ix) >= static_cast<unsigned>(g.source_w)) continue;
+      f(ky * g.kernel_w + kx, map + (static_cast<size_t>(iy) * g.source_w + ix) * g.source_cs);
+    }
+  }
+}
+
+enum WindowKind { kDepthwise, kPool };
+
+template <class T, WindowKind KIND>
+NMC_INLINE void window_sites(const WindowArgs &a, const Strip &s) {
+  constexpr int kVectors = kLanes / kInts;
+  const T *data = static_cast<const T *>(a.map.data);
+  for (int site = 0; site < s.sites; site++) {
+    for (int t = 0; t < s.steps; t++) {
+      int32_t *acc = s.acc + (static_cast<size_t>(site) * s.steps + t) * s.width;
+      const T *map = data + s.image[site] * a.map.image_stride + t * a.map.step_stride + a.first_channel;
+      for (int c = 0; c < s.width; c += kLanes) {
+        I32 total[kVectors] = {};
+        taps(a.geometry, map + c, s.y, s.x[site], [&](int tap, const T *payload) {
+          NMC_UNROLL for (int j = 0; j < kVectors; j++) {
+            const I32 x = widen(payload + j * kInts);
+            total[j] += KIND == kPool ? x : x * load(a.weights + tap * a.tap_stride + c + j * kInts);
+          }
+        });
+        NMC_UNROLL for (int j = 0; j < kVectors; j++) {
+          I32 current = total[j];
+          if (KIND == kPool) current *= load(a.weights + c + j * kInts);
+          current <<= a.shift;
+          int32_t *to = acc + c + j * kInts;
+          store(to, s.add ? load(to) + current : current);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+NMC_INLINE void identity_sites(const WindowArgs &a, const Strip &s) {
+  const T *data = static_cast<const T *>(a.map.data);
+  for (int site = 0; site < s.sites; site++) {
+    const size_t pixel = static_cast<size_t>(s.y) * a.geometry.source_w + s.x[site];
+    for (int t = 0; t < s.steps; t++) {
+      int32_t *acc = s.acc + (static_cast<size_t>(site) * s.steps + t) * s.width;
+      const T *payload = data + s.image[site] * a.map.image_stride + t * a.map.step_stride +
+                         pixel * a.geometry.source_cs + a.first_channel;
+      for (int c = 0; c < s.width; c += kInts) {
+        const I32 current = (widen(payload + c) * load(a.weights + c)) << a.shift;
+        store(acc + c, s.add ? load(acc + c) + current : current);
+      }
+    }
+  }
+}
+
+void depthwise(const WindowArgs &a, const Strip &s) {
+  if (a.wide) window_sites<int32_t, kDepthwise>(a, s);
+  else window_sites<uint8_t, kDepthwise>(a, s);
+}
+
+void pool(const WindowArgs &a, const Strip &s) {
+  if (a.wide) window_sites<int32_t, kPool>(a, s);
+  else window_sites<uint8_t, kPool>(a, s);
+}
+
+void identity(const WindowArgs &a, const Strip &s) {
+  if (a.wide) identity_sites<int32_t>(a, s);
+  else identity_sites<uint8_t>(a, s);
+}
+
+}  // namespace
+}  // namespace nmc
