@@ -37,7 +37,6 @@ def neuron_process(cell: Neurons, interval: int) -> Any:
         return GradedVec(shape=cell.shape, vth=_number(cell.vth))
     arguments: dict[str, Any] = {
         "shape": cell.shape,
-        "v": _number(cell.v0),
         "du": _number(cell.du),
         "dv": _number(cell.dv),
         "vth": _number(cell.vth),

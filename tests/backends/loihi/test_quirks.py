@@ -33,7 +33,6 @@ from nmc.ir import (
     frozen,
 )
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:NumPy will stop:DeprecationWarning")
 """NumPy, too, is unhappy about Lava's int8 and int16 fields."""
 
