@@ -108,7 +108,7 @@ def compile(
         "weight_bits": weight_bits,
         "joins": lowering,
         "encoding": kind.value,
-        "profile": "; ".join(graph.notes),
+        "profile": graph.profile,
         "seed": seed,
         "calibration_samples": 0 if samples is None else min(len(samples), 256),
     }

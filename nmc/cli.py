@@ -51,6 +51,15 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _use_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Options that the command line leaves out take the file's values."""
+    if path is not None and not context.resilient_parsing:
+        from nmc.config import read_config
+
+        context.default_map = read_config(path)
+    return path
+
+
 @app.callback()
 def _global(
     version: Annotated[
@@ -97,6 +106,12 @@ def compile_(
     weight_bits: Annotated[int, typer.Option(help="Bits per weight, 2 to 8.")] = 8,
     joins: Annotated[Joins, typer.Option(help="How residual additions are lowered.")] = Joins.AUTO,
     seed: Annotated[int, typer.Option(help="For the golden input when there are no samples.")] = 0,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TOML", is_eager=True, callback=_use_config, help="Options from [compile] of a file."
+        ),
+    ] = None,
     stop_after: Annotated[str | None, typer.Option(metavar="PASS", help="Stop there; no bundle.")] = None,
     print_after: Annotated[
         str | None, typer.Option(metavar="PASS", help="Show the network on stderr.")

@@ -6,7 +6,9 @@ import contextlib
 import difflib
 import enum
 import errno
+import io
 import os
+import select
 import shutil
 import signal
 import sys
@@ -36,10 +38,6 @@ class Format(str, enum.Enum):
     HTML = "html"
 
 
-class PipeClosedError(Exception):
-    """Whoever read stdout has gone; there is nobody left to tell."""
-
-
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """A remedy for a misspelt name: the closest known one, or all of them."""
     names = list(known)
@@ -50,7 +48,7 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
 # --- stdout -----------------------------------------------------------------------------------------
 
 
-def render(document: Document, how: Format) -> str:
+def render(document: Document, how: Format, encoding: str = "utf-8") -> str:
     """A document as plain text in one of the formats."""
     from nmc.report import render_html, render_json, render_markdown, render_text
 
@@ -60,16 +58,11 @@ def render(document: Document, how: Format) -> str:
         return render_markdown.render(document)
     if how is Format.HTML:
         return render_html.page(document)
-    return render_text.render(document, PLAIN_WIDTH)
+    return render_text.render(document, PLAIN_WIDTH, encoding)
 
 
 def emit(document: Document, how: Format) -> None:
-    """Print a result on stdout.
-
-    Raises:
-        PipeClosedError: the reader has gone.
-        NmcError: NMC-W01 when stdout cannot be written, such as a full disk behind it.
-    """
+    """Print a result on stdout. Raises NmcError NMC-W01 when it cannot be written (a full disk behind it)."""
     try:
         if how is Format.TEXT and (sys.stdout.isatty() or "COLUMNS" in os.environ):
             from rich.console import Console
@@ -79,16 +72,31 @@ def emit(document: Document, how: Format) -> None:
             width = shutil.get_terminal_size().columns
             render_text.write(document, Console(file=sys.stdout, width=width))
         else:
-            sys.stdout.write(render(document, how))
+            sys.stdout.write(render(document, how, sys.stdout.encoding or "utf-8"))
         sys.stdout.flush()
-    except BrokenPipeError as error:
-        raise PipeClosedError from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise NmcError("NMC-W01", "standard output", error.strerror or str(error)) from error
 
 
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe whose reader has gone."""
+    try:
+        sys.stdout.flush()
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(sys.stdout.fileno(), 0)
+            return any(event & select.POLLERR for _, event in poll.poll(0))
+    except BrokenPipeError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
+
+
 def _silence_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's own flush at exit cannot fail again."""
+    """Point stdout at nothing, so that the flush at exit cannot fail again."""
     with contextlib.suppress(OSError, ValueError):
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
@@ -105,15 +113,20 @@ def run_guarded(command: Callable[[], object], *, show_traceback: bool = False) 
         command: returns the exit status, or None for success.
         show_traceback: print the traceback of a failure before its line.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _terminable():
             status = command()
-    except PipeClosedError:
-        _silence_stdout()
-        return EXIT_OK
+            sys.stdout.flush()
+    except SystemExit as done:
+        if isinstance(done.__context__, BrokenPipeError):
+            return EXIT_OK  # rich saw that the reader has gone, and left
+        raise
     except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            _silence_stdout()
+            return EXIT_OK
         if show_traceback:
             import traceback
 

@@ -65,8 +65,9 @@ def write(document: Document, console: Console) -> None:
         console.print(part, soft_wrap=isinstance(part, Text))
 
 
-def render(document: Document, width: int = 120) -> str:
-    """Plain text without colours or trailing spaces."""
-    sink = io.StringIO()
+def render(document: Document, width: int = 120, encoding: str = "utf-8") -> str:
+    """Plain text without colours or trailing spaces, in characters that the encoding has."""
+    sink = io.TextIOWrapper(io.BytesIO(), encoding, errors="backslashreplace")
     write(document, Console(file=sink, width=width, color_system=None, _environ={}))
-    return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
+    sink.seek(0)
+    return "\n".join(line.rstrip() for line in sink.read().splitlines()) + "\n"

@@ -212,11 +212,22 @@ def test_a_process_ends_with_one_line_and_the_status(
     assert sorted(folder.iterdir()) == before
 
 
-def test_a_closed_reader_is_no_failure(folder: Path) -> None:
-    command = f'"{sys.executable}" -m nmc explain | head -n 1; echo "${{PIPESTATUS[0]}}"'
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, cwd=folder)
-    assert done.stdout.splitlines()[-1] == "0"
-    assert done.stderr == ""
+@pytest.mark.parametrize("arguments", ["explain", "--help", "--version", "chips --format json"])
+def test_a_closed_reader_is_no_failure(arguments: str, folder: Path) -> None:
+    """The reader goes before anything is written."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "nmc", *arguments.split()]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, cwd=folder)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_ascii_terminal_is_served(folder: Path) -> None:
+    done = nmc("explain", cwd=folder, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "NMC-F01" in done.stdout
+    assert "\\u" not in done.stdout
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -54,6 +54,7 @@ def test_compile_says_where_the_bundle_is_and_what_it_takes(
     assert document["bundle"] == str(out)
     assert document["report"]["chip"] == "loihi1"
     assert document["report"]["samples"] is None
+    assert document["report"]["profile"].startswith("spikingjelly")
     assert [one["pass"] for one in document["passes"]][-1] == "check-mapping"
     assert api.read(out).network.chip == "loihi1"
 

@@ -11,7 +11,7 @@ import pytest
 
 from nmc import console
 from nmc.cli import main
-from nmc.console import Format, PipeClosedError, emit, run_guarded
+from nmc.console import Format, emit, run_guarded
 from nmc.errors import CATALOGUE, NmcError
 from nmc.report.document import Document, table_of
 
@@ -83,6 +83,9 @@ class Stream(io.StringIO):
     def write(self, text: str) -> int:
         raise self.error
 
+    def flush(self) -> None:
+        raise self.error
+
 
 DOCUMENT = Document("x", {"a": 1}, (table_of("t", ("a",), [("1",)]),), (("what", "value"),))
 
@@ -91,10 +94,13 @@ def test_a_closed_pipe_is_no_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdout", Stream(BrokenPipeError()))
-    with pytest.raises(PipeClosedError):
-        emit(DOCUMENT, Format.JSON)
     assert run_guarded(lambda: emit(DOCUMENT, Format.JSON)) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_another_broken_pipe_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_guarded(failing(BrokenPipeError(errno.EPIPE, "Broken pipe"))) == 70
+    assert capsys.readouterr().err.startswith("error: NMC-I01 ")
 
 
 def test_a_full_disk_behind_stdout_is_named(
