@@ -110,7 +110,9 @@ class Builder:
         return [self.population(name, inner + skip, Identity(), self.one, neuron)]
 
     def input(self, shape: Shape, encoding: Encoding) -> list[str]:
-        self.populations.append(Population("input", shape, InputNeuron(encoding, highest=255), max_payload=255))
+        self.populations.append(
+            Population("input", shape, InputNeuron(encoding, highest=255), max_payload=255)
+        )
         self.shapes["input"], self.payloads["input"] = shape, 255
         return ["input"]
 
@@ -126,7 +128,9 @@ class Builder:
             if one.name not in self.shapes and one.max_payload == 1
         }
         projections = tuple(
-            one if isinstance(one.weight, Fixed) else Projection(
+            one
+            if isinstance(one.weight, Fixed)
+            else Projection(
                 one.name, one.source, one.target, one.synapse, self.one, one.delay, origin=one.origin
             )
             for one in timed.projections
@@ -202,7 +206,10 @@ def _classifier(build: Builder, x: list[str], classes: int) -> list[str]:
 def lava_tables(chip: Chip) -> dict[str, Network]:
     """Sequential networks whose core counts Lava's tutorials print."""
     result = {}
-    for name, sizes in {"MNIST 784-128-64-10": (784, 128, 64, 10), "Oxford 200-256-200": (200, 256, 200)}.items():
+    for name, sizes in {
+        "MNIST 784-128-64-10": (784, 128, 64, 10),
+        "Oxford 200-256-200": (200, 256, 200),
+    }.items():
         build = Builder("relay")
         x = build.input((sizes[0],), Encoding.SPIKES)
         for number, (inner, outer) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):

@@ -82,10 +82,21 @@ class EnergySet:
 
 
 @dataclass(frozen=True)
+class Board:
+    """Chips in a grid of rows and columns, numbered row by row; links join neighbours."""
+
+    name: str
+    chips: int
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
 class Chip:
     """What the compiler must know of a chip. A limit of None is unknown or absent and is not enforced.
 
-    Per core: neurons_per_core; synapse_bits of memory; input_axons and output_axons (table entries);
+    cores: of all chips of the board; cores_per_chip and the mesh: of one chip. board: the one chosen by
+    ``chip:board``, None for a single chip. Per core: populations_per_core: neuron groups that can share it; neurons_per_core; synapse_bits of memory; input_axons and output_axons (table entries);
     delay_slots: neurons x time slots (``partition/cost.py``). Synapse lists: word_bits, run_header_bits,
     run_length, pad_runs (each run is padded to whole words, else the list), index bits stored with each
     weight of a dense list or of a shared kernel. weight_codes: the widths that weights can be stored
@@ -97,9 +108,11 @@ class Chip:
     name: str
     title: str
     cores: int | None
+    cores_per_chip: int | None
     mesh_rows: int | None
     mesh_columns: int | None
     cores_per_tile: int | None
+    populations_per_core: int | None
     neurons_per_core: int | None
     synapse_bits: int | None
     input_axons: int | None
@@ -124,9 +137,25 @@ class Chip:
     bias_exp_max: int
     resets: tuple[str, ...]
     encodings: tuple[str, ...]
+    boards: tuple[Board, ...]
+    board: Board | None
     energy: tuple[EnergySet, ...]
     facts: tuple[Fact, ...]
     toml: bytes
+
+    @property
+    def base(self) -> str:
+        """The chip's name without the board's."""
+        return self.name.partition(":")[0]
+
+    def on_board(self, name: str) -> Chip:
+        """This chip on one of its boards. Raises NmcError NMC-C01 for an unknown board."""
+        known = [board.name for board in self.boards]
+        if name not in known:
+            hint = f"boards are: {', '.join(known)}" if known else f"use {self.base} without a board"
+            raise NmcError("NMC-C01", f"{self.base}:{name}", "is no board of this chip", hint)
+        # The file's first line says which board, so that a stored chip file is read back as it was used.
+        return parse_chip(f'board = "{name}"\n'.encode() + self.toml.removeprefix(_chosen(self)), self.base)
 
     @property
     def weight_bits(self) -> int:
@@ -148,19 +177,27 @@ class Chip:
         )
 
 
+def _chosen(chip: Chip) -> bytes:
+    """The line that ``on_board`` put before the file."""
+    return b"" if chip.board is None else f'board = "{chip.board.name}"\n'.encode()
+
+
 def chip_names() -> tuple[str, ...]:
     """Names of the chips that ship with nmc, sorted."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
 def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
-    """A chip by name, or from a chip file.
+    """A chip by name, or from a chip file; ``loihi1:nahuku-32`` is a chip on one of its boards.
 
     Raises:
-        NmcError: NMC-C01 when there is neither such a name nor such a file (with the nearest name),
-            NMC-C02 for a bad file (with line and key).
+        NmcError: NMC-C01 when there is neither such a name nor such a file (with the nearest name), or no
+            such board, NMC-C02 for a bad file (with line and key).
     """
     name = os.fspath(name_or_path)
+    chip, colon, board = name.rpartition(":")
+    if colon and (chip in chip_names() or chip.endswith(".toml")):
+        return load_chip(chip).on_board(board)
     if name in chip_names():
         return parse_chip((FOLDER / f"{name}.toml").read_bytes(), name)
     if os.path.lexists(name.replace("\0", "")) or os.sep in name or name.endswith(".toml"):

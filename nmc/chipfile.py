@@ -10,7 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from nmc.chip import BASES, ENERGY_TERMS, FOLDER, MAX_BYTES, Chip, EnergySet, EnergyTerm, Fact, chip_names
+from nmc.chip import (
+    BASES,
+    ENERGY_TERMS,
+    FOLDER,
+    MAX_BYTES,
+    Board,
+    Chip,
+    EnergySet,
+    EnergyTerm,
+    Fact,
+    chip_names,
+)
 from nmc.errors import NmcError
 from nmc.ir import Encoding, Reset
 
@@ -55,16 +66,18 @@ def _number(field: str, lowest: int = 0) -> _Key:
     return _Key(field, _integer(lowest), f"a whole number of at least {lowest}")
 
 
+_BOARD = {key: _number(key, 1) for key in ("chips", "rows", "columns")}
 _RESETS = frozenset(reset.value for reset in Reset)
 _ENCODINGS = frozenset(encoding.value for encoding in Encoding)
 _TABLES: dict[str, dict[str, _Key]] = {
     "mesh": {
-        "cores": _limit("cores"),
+        "cores": _limit("cores_per_chip"),
         "rows": _limit("mesh_rows"),
         "columns": _limit("mesh_columns"),
         "cores_per_tile": _limit("cores_per_tile"),
     },
     "core": {
+        "populations": _limit("populations_per_core"),
         "neurons": _limit("neurons_per_core"),
         "synapse_bits": _limit("synapse_bits"),
         "input_axons": _limit("input_axons"),
@@ -117,7 +130,7 @@ class Reader:
             raise NmcError("NMC-C02", who, str(error), "mend the chip file") from error
 
     def chip(self) -> Chip:
-        self._only(self._document, {"schema", "name", "title", "energy", *_TABLES}, "")
+        self._only(self._document, {"schema", "name", "title", "board", "boards", "energy", *_TABLES}, "")
         if self._document.get("schema") != SCHEMA:
             self._refuse("schema", f"is {self._document.get('schema')!r}, expected {SCHEMA!r}")
         fields: dict[str, Any] = {}
@@ -130,9 +143,17 @@ class Reader:
                 fields[rule.field] = tuple(fact.value) if isinstance(fact.value, list) else fact.value
                 facts.append(fact)
         self._check_mesh(fields)
+        name, boards = self._string(self._document, "name"), self._boards(facts)
+        board = self._board(boards)
+        cores = fields["cores_per_chip"]
+        if board is not None:
+            name, cores = f"{name}:{board.name}", None if cores is None else cores * board.chips
         return Chip(
-            name=self._string(self._document, "name"),
+            name=name,
             title=self._string(self._document, "title"),
+            cores=cores,
+            boards=boards,
+            board=board,
             energy=self._energy(),
             facts=tuple(facts),
             toml=self._data,
@@ -141,8 +162,38 @@ class Reader:
 
     def _check_mesh(self, fields: dict[str, Any]) -> None:
         size = [fields[name] for name in ("mesh_rows", "mesh_columns", "cores_per_tile")]
-        if None not in size and fields["cores"] is not None and fields["cores"] > math.prod(size):
-            self._refuse("mesh.cores", f"is {fields['cores']:,}, the mesh has room for {math.prod(size):,}")
+        if None not in size and (fields["cores_per_chip"] or 0) > math.prod(size):
+            cores = fields["cores_per_chip"]
+            self._refuse("mesh.cores", f"is {cores:,}, the mesh has room for {math.prod(size):,}")
+
+    def _boards(self, facts: list[Fact]) -> tuple[Board, ...]:
+        """Every ``[boards.NAME]``; its numbers join the chip's facts."""
+        tables = self._table(self._document, "boards") if "boards" in self._document else {}
+        boards = []
+        for name in tables:
+            content = self._table(tables, name)
+            self._only(content, set(_BOARD), f"boards.{name}.")
+            size = {}
+            for key, rule in _BOARD.items():
+                fact = self._fact(f"boards.{name}.{key}", content.get(key), rule)
+                size[key] = fact.value
+                facts.append(fact)
+            board = Board(name, **size)
+            if board.chips > board.rows * board.columns:
+                self._refuse(f"boards.{name}.chips", f"is {board.chips:,}, more than rows x columns")
+            boards.append(board)
+        return tuple(boards)
+
+    def _board(self, boards: tuple[Board, ...]) -> Board | None:
+        """The one that the file chooses with a line ``board = NAME``."""
+        if "board" not in self._document:
+            return None
+        chosen = [board for board in boards if board.name == self._document["board"]]
+        if not chosen:
+            self._refuse(
+                "board", f"is {str(self._document['board'])[:60]!r}, which the file does not describe"
+            )
+        return chosen[0]
 
     def _fact(self, key: str, entry: Any, rule: _Key) -> Fact:
         if entry is None:

@@ -189,7 +189,7 @@ def build_report(
         peaks=_peaks(uses),
         estimates=() if counts is None else _estimates(network, chip, counts, first),
         accuracy=accuracy,
-        assumptions=() if counts is None else assumptions(first, chip.name),
+        assumptions=() if counts is None else assumptions(first, chip.base),
         unpriced=() if counts is None else unpriced(network, first),
         notes=(*network.notes, *notes),
     )
