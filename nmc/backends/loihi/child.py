@@ -95,6 +95,8 @@ def _end_with_parent() -> None:
 
 def main(folder: Path) -> int:
     """Run the program of the folder; 0 when all results are written."""
+    if os.getpgrp() != os.getpid():
+        os.setpgrp()  # started by hand: what ends the group must not end the caller
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         own_shared_memory()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tinynet
 from lava.proc.conv.process import Conv
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.graded.process import GradedVec
@@ -247,10 +249,11 @@ def test_delays_beyond_the_field_are_refused() -> None:
 def test_lava_insists_on_the_start_method() -> None:
     """Importing Lava sets fork, and fails where something is set; the engine says what to do instead."""
     program = (
-        "import multiprocessing, sys; sys.path.insert(0, 'tests/backends/loihi')\n"
+        f"import sys; sys.path.insert(0, {str(Path(tinynet.__file__).parent)!r})\n"
+        "import multiprocessing, tinynet\n"
+        "from nmc.backends.loihi.inprocess import InProcessLavaEngine\n"
         "multiprocessing.set_start_method('spawn')\n"
-        "import test_run as t\n"
-        "t.InProcessLavaEngine().run(t.tiny(), t.X, t.STEPS)"
+        "InProcessLavaEngine().run(tinynet.network(), tinynet.X, tinynet.STEPS)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (

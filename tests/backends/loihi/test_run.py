@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import select
 import signal
@@ -11,30 +10,13 @@ import sys
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
-import numpy as np
 import pytest
+import tinynet
 
 from nmc.backends.loihi import run
 from nmc.backends.loihi.child import shared_memory_prefix
-from nmc.backends.loihi.inprocess import InProcessLavaEngine
-from nmc.backends.loihi.lower import lower
 from nmc.backends.loihi.run import LavaEngine
 from nmc.errors import NmcError
-from nmc.ir import (
-    Encoding,
-    Fixed,
-    FixedNeuron,
-    Identity,
-    InputNeuron,
-    IntArray,
-    Network,
-    Population,
-    Projection,
-    Stage,
-)
-
-X: IntArray = np.ones((1, 2, 3), np.int64)
-STEPS = 2
 
 HANGS = """
 import os, signal, sys
@@ -78,26 +60,6 @@ os._exit(child.main(Path(sys.argv[2])))
 """
 
 
-def tiny() -> Network:
-    """Three inputs, one to one onto three neurons."""
-    lif = FixedNeuron(
-        Fixed(np.array(1), 6, 17, signed=False),
-        Fixed(np.array(4095), -12, 12, signed=False),
-        Fixed(np.array(0), -12, 12, signed=False),
-    )
-    return Network(
-        "tiny",
-        Stage.QUANTIZED,
-        (
-            Population("in", (3,), InputNeuron(Encoding.SPIKES), level=0),
-            Population("out", (3,), lif, level=1),
-        ),
-        (Projection("w", "in", "out", Identity(), Fixed(np.array(5), 0, 8, signed=False)),),
-        ("out",),
-        STEPS,
-    )
-
-
 def child_of(folder: Path, script: str) -> tuple[str, ...]:
     (folder / "child.py").write_text(script)
     return (sys.executable, str(folder / "child.py"), str(folder / "report"))
@@ -114,9 +76,9 @@ def runs(pid: int) -> bool:
 
 def test_a_child_that_hangs_is_ended_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "GRACE_S", 0.5)
-    engine = LavaEngine(limit_s=3.0, child=child_of(tmp_path, HANGS))
-    with pytest.raises(NmcError, match="NMC-E02 lava: no result after 3 s") as caught:
-        engine.run(tiny(), X, STEPS)
+    engine = LavaEngine(limit_s=5.0, child=child_of(tmp_path, HANGS))
+    with pytest.raises(NmcError, match="NMC-E02 lava: no result after 5 s") as caught:
+        engine.run(tinynet.network(), tinynet.X, tinynet.STEPS)
     assert caught.value.exit_status == 5
     pids = [int(line) for line in (tmp_path / "report").read_text().split()]
     assert len(pids) == 2
@@ -135,7 +97,9 @@ def test_a_child_that_hangs_is_ended_in_time(tmp_path: Path, monkeypatch: pytest
 )
 def test_a_child_that_fails_is_named(tmp_path: Path, script: str, reason: str) -> None:
     with pytest.raises(NmcError) as caught:
-        LavaEngine(limit_s=60.0, child=child_of(tmp_path, script)).run(tiny(), X, STEPS)
+        LavaEngine(limit_s=60.0, child=child_of(tmp_path, script)).run(
+            tinynet.network(), tinynet.X, tinynet.STEPS
+        )
     assert caught.value.code == "NMC-E02"
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -146,7 +110,7 @@ def test_a_worker_that_fails_ends_the_run(tmp_path: Path) -> None:
     """Lava itself would wait for ever."""
     engine = LavaEngine(limit_s=120.0, child=child_of(tmp_path, WORKER_FAILS))
     with pytest.raises(NmcError, match="planted in a worker"):
-        engine.run(tiny(), X, STEPS)
+        engine.run(tinynet.network(), tinynet.X, tinynet.STEPS)
     child = int((tmp_path / "report").read_text())
     assert not runs(child)
     assert not [name for name in os.listdir("/dev/shm") if shared_memory_prefix(child) in name]
@@ -156,10 +120,11 @@ def test_a_worker_that_fails_ends_the_run(tmp_path: Path) -> None:
 def test_nothing_outlives_nmc(tmp_path: Path, end: signal.Signals) -> None:
     child = child_of(tmp_path, WATCHES)
     os.mkfifo(child[-1])
-    here = Path(__file__).parent
     program = (
-        f"import sys; sys.path.insert(0, {str(here)!r}); import test_run as t\n"
-        f"t.LavaEngine(limit_s=250.0, child={child!r}).run(t.tiny(), t.X, t.STEPS)"
+        f"import sys; sys.path.insert(0, {str(Path(tinynet.__file__).parent)!r})\n"
+        "import tinynet\n"
+        "from nmc.backends.loihi.run import LavaEngine\n"
+        f"LavaEngine(limit_s=250.0, child={child!r}).run(tinynet.network(), tinynet.X, tinynet.STEPS)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     pids = [int(word) for word in Path(child[-1]).read_text().split()]
@@ -185,30 +150,3 @@ def test_shared_memory_left_by_a_child_is_removed() -> None:
     other.unlink()
     mine.close()
     SharedMemory(mine.name, True, 16).unlink()  # so that the resource tracker finds what it remembers
-
-
-def test_the_wrong_python_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "LAVA_PYTHON", (3, 0))
-    for engine in (LavaEngine(), InProcessLavaEngine()):
-        with pytest.raises(NmcError, match=r"NMC-E01 lava: .* needs Python 3.10.*uv venv") as caught:
-            engine.run(tiny(), X, STEPS)
-        assert caught.value.exit_status == 5
-
-
-def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(NmcError, match=r"NMC-E01 lava: package lava-nc is not installed; .*nmc\[lava\]"):
-        LavaEngine().run(tiny(), X, STEPS)
-
-
-def test_the_time_limit_follows_the_work() -> None:
-    short, long = (run.time_limit_s(lower(tiny(), X.repeat(n, axis=0), STEPS)) for n in (1, 1000))
-    assert 60 < short < long
-
-
-def test_importing_the_engines_imports_no_lava() -> None:
-    program = (
-        "import sys, nmc.backends.loihi.run, nmc.backends.loihi.inprocess, nmc.backends.loihi.lower\n"
-        "sys.exit(any(name.split('.')[0] in {'lava', 'scipy', 'torch'} for name in sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
