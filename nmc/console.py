@@ -19,7 +19,7 @@ from typing import Any
 
 import typer
 
-from nmc.errors import EXIT_INTERRUPTED, EXIT_OK, NmcError, one_line
+from nmc.errors import EXIT_INTERRUPTED, EXIT_OK, NmcError
 from nmc.report.document import Document
 
 PLAIN_WIDTH = 160
@@ -190,7 +190,7 @@ def _spelling(parameter: Any) -> str:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
-        print(f"error: {one_line(text)}", file=sys.stderr, flush=True)
+        print(f"error: {text}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

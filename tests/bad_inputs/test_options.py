@@ -12,6 +12,7 @@ import nirfiles
 import numpy as np
 import pytest
 
+from nmc import api
 from nmc.cli import main
 from nmc.errors import CATALOGUE
 
@@ -237,3 +238,20 @@ def test_a_full_disk_behind_stdout(folder: Path) -> None:
     assert done.returncode == 6
     assert done.stderr.startswith("error: NMC-W01 standard output: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["compile", "model.nir"], ["run", "good.nmc", "-i", "good.npz"]])
+def test_the_output_is_checked_before_the_work(
+    command: list[str],
+    folder: Path,
+    compiled: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def never(*arguments: object, **named: object) -> None:
+        raise AssertionError("too late")
+
+    (folder / "good.nmc").write_bytes(compiled)
+    for name in ("compile", "run", "read", "load"):
+        monkeypatch.setattr(api, name, never)
+    refused([*command, "-o", "model.nir/out"], "NMC-W01", folder, capsys)

@@ -207,6 +207,21 @@ def test_an_input_that_the_host_computes_sends_no_events() -> None:
     assert any("host" in text for text in report.unpriced)
 
 
+def test_tied_weights_count_where_they_come_first() -> None:
+    network = toy()
+    tied = Population("b", (3,), neuron(None), None, 1, 3, ("tied",))
+    again = Projection("w4", "a", "b", Dense(), network.projections[-1].weight, delay=1)
+    network = network.with_(
+        stage=Stage.QUANTIZED,
+        mapping=None,
+        populations=(*network.populations, tied),
+        projections=(*network.projections, again),
+    )
+    report = build_report(network, load_chip("loihi2"))
+    assert [row.parameters for row in report.rows[-2:]] == [96, 0]
+    assert report.total.parameters == 116
+
+
 def test_layers_of_one_name_stay_apart() -> None:
     network = toy()
     populations = tuple(
