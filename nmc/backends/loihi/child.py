@@ -10,10 +10,12 @@ parent is gone (its standard input closes).
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +89,14 @@ def end_with_any_worker() -> None:
     SystemProcess.run = run_or_end
 
 
-def _end_with_parent() -> None:
-    """Wait for the end of standard input, then end this process and its workers."""
+def _end_with_parent(folder: Path) -> None:
+    """Wait for the end of standard input, then remove what the parent cannot, and end all workers."""
     os.read(0, 1)
+    for path in (folder / "program.json", folder / "arrays.npz"):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()
     os.killpg(0, signal.SIGTERM)
 
 
@@ -97,7 +104,7 @@ def main(folder: Path) -> int:
     """Run the program of the folder; 0 when all results are written."""
     if os.getpgrp() != os.getpid():
         os.setpgrp()  # started by hand: what ends the group must not end the caller
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     try:
         own_shared_memory()
         end_with_any_worker()

@@ -38,10 +38,10 @@ def run(program, folder):
     worker = os.fork()
     if worker == 0:
         signal.pause()
-    Path(sys.argv[1]).write_text(f"{os.getpid()} {worker}\\n")
+    Path(sys.argv[1]).write_text(f"{os.getpid()} {worker} {folder}\\n")
     signal.pause()
 
-child.run, child.read = run, lambda folder: None
+child.run = run
 child.main(Path(sys.argv[2]))
 """
 """The real child's frame around a run that never ends; reports through a fifo that it runs."""
@@ -127,13 +127,14 @@ def test_nothing_outlives_nmc(tmp_path: Path, end: signal.Signals) -> None:
         f"LavaEngine(limit_s=250.0, child={child!r}).run(tinynet.network(), tinynet.X, tinynet.STEPS)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
-    pids = [int(word) for word in Path(child[-1]).read_text().split()]
-    watches = [os.pidfd_open(pid) for pid in pids]
+    *pids, folder = Path(child[-1]).read_text().split()
+    watches = [os.pidfd_open(int(pid)) for pid in pids]
     parent.send_signal(end)
     _, errors = parent.communicate()
     for watch in watches:
         assert select.select([watch], [], [], 60.0)[0], "a process outlived nmc"
         os.close(watch)
+    assert not Path(folder).exists()
     assert parent.returncode != 0
     assert (b"KeyboardInterrupt" in errors) == (end is signal.SIGINT)
 
