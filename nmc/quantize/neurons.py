@@ -47,10 +47,10 @@ def bias_field(bias: npt.ArrayLike, who: str) -> Fixed:
 MAX_BIAS_MANT = (1 << (spec.BIAS_MANT_BITS - 1)) - 1
 
 
-def smallest_exponent(largest: float) -> int | None:
-    """Smallest bias exponent whose mantissa holds ``largest`` v units; None where none does."""
+def smallest_exponent(largest: float, slack: int = 0) -> int | None:
+    """Smallest bias exponent whose mantissa, less ``slack``, holds ``largest`` v units; None: none does."""
     for exp in range(spec.BIAS_EXP_MAX + 1):
-        if np.rint(largest / (1 << exp)) <= MAX_BIAS_MANT:
+        if np.rint(largest / (1 << exp)) <= MAX_BIAS_MANT - slack:
             return exp
     return None
 
@@ -101,6 +101,6 @@ def threshold_field(threshold: FloatArray, compare: Compare, on_grid: bool, who:
     return Fixed(mant.astype(np.int64), spec.WEIGHT_SHIFT, spec.THRESHOLD_BITS, signed=False)
 
 
-def in_v_units(potential: FloatArray, scale: float) -> IntArray:
+def in_v_units(potential: FloatArray, scale: FloatArray) -> IntArray:
     """A potential (weight-free float units) in v units, rounded."""
     return np.asarray(np.rint(potential * (scale * V_PER_WEIGHT)).astype(np.int64))

@@ -1,8 +1,10 @@
-"""Weights on the chip's grid, and the one scale that a population's inputs, threshold and bias share."""
+"""Weights on the chip's grid, and the scales that a population's inputs, thresholds and biases share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -27,11 +29,16 @@ def largest_weight(bits: int) -> int:
     return ((1 << (bits - 1)) - 1) * grid_step(bits)
 
 
-def to_grid(weight: FloatArray, scale: float, bits: int) -> Fixed:
+def along(scale: FloatArray, axes: int) -> FloatArray:
+    """A scale (1,) or (C_out,) shaped to multiply an array of ``axes`` axes, the first the output channel."""
+    return np.asarray(scale[0]) if len(scale) == 1 else scale.reshape(-1, *(1,) * (axes - 1))
+
+
+def to_grid(weight: FloatArray, scale: FloatArray, bits: int) -> Fixed:
     """``clip(rint(weight * scale / step))`` as a signed Fixed of ``bits`` bits; value in weight units."""
     step = grid_step(bits)
     half = 1 << (bits - 1)
-    mant = np.clip(np.rint(weight * (scale / step)), -half, half - 1)
+    mant = np.clip(np.rint(weight * along(scale, weight.ndim) / step), -half, half - 1)
     return Fixed(mant.astype(np.int64), step.bit_length() - 1, bits, signed=True)
 
 
@@ -39,8 +46,8 @@ def to_grid(weight: FloatArray, scale: float, bits: int) -> Fixed:
 class Source:
     """One projection into a population, as the scale search sees it.
 
-    weight: float, in units of the source's integer payloads; first axis is the output channel.
-    mean, variance: of the payload of every input of the weight's remaining axes, broadcastable to it.
+    weight: float, in units of the source's integer payloads; its first axis is the output channel, unless
+    it is one number. mean, variance: of the payload that each weight multiplies, broadcastable to it.
     """
 
     weight: FloatArray
@@ -48,37 +55,68 @@ class Source:
     variance: FloatArray
 
 
-def output_error(sources: list[Source], scale: float, bits: int) -> float:
-    """Expected squared error of the population's input current that the grid causes, float units.
+def per_output(array: FloatArray, combine: Callable[..., FloatArray]) -> FloatArray:
+    """(C_out,) or (1,): an array reduced over everything but its first axis."""
+    return np.asarray(combine(array.reshape(len(array) if array.ndim else 1, -1), axis=1))
 
-    With independent inputs of variance q, Var[dW s] = sum dW^2 q, summed over the output channels;
-    dW = W_grid / scale - W. The mean error is not counted: the bias takes it back (``mean_error``).
+
+def output_error(source: Source, scale: FloatArray, bits: int) -> FloatArray:
+    """Expected squared error of the input current that the grid causes, float units, per output channel.
+
+    With independent inputs of variance q, Var[dW s] = sum dW^2 q; dW = W_grid / scale - W. The mean error
+    is not counted: the bias takes it back (``mean_error``).
     """
-    total = 0.0
-    for source in sources:
-        delta = to_grid(source.weight, scale, bits).value / scale - source.weight
-        total += float((delta**2 * source.variance).sum())
-    return total
+    delta = to_grid(source.weight, scale, bits).value / along(scale, source.weight.ndim) - source.weight
+    return per_output(delta**2 * source.variance, np.sum)
 
 
-def mean_error(source: Source, rounded: Fixed, scale: float) -> FloatArray:
+def mean_error(source: Source, rounded: Fixed, scale: FloatArray) -> FloatArray:
     """Mean current error per output channel (or one number), float units; a bias takes it back."""
-    delta = (rounded.value / scale - source.weight) * source.mean
-    return np.asarray(delta.reshape(len(delta), -1).sum(axis=1) if delta.ndim else delta.reshape(1))
+    delta = rounded.value / along(scale, source.weight.ndim) - source.weight
+    return per_output(delta * source.mean, np.sum)
 
 
-def best_scale(sources: list[Source], bits: int, limit: float, who: str) -> float:
-    """Weight units per float unit: the clip of ``CLIPS`` with the least output error, at most ``limit``.
+def best_scale(
+    sources: list[Source], bits: int, limit: FloatArray, who: str, *, per_channel: bool
+) -> FloatArray:
+    """Weight units per float unit: the clips of ``CLIPS`` with the least output error, at most ``limit``.
+
+    Args:
+        limit: (C_out,) or (1,), the largest scales that the population's other fields allow.
+        per_channel: one scale for every output channel, (C_out,), instead of one for all, (1,).
 
     Raises:
         NmcError: NMC-Q02 when every weight is 0 and nothing else sets a scale.
     """
-    largest = max((float(np.abs(source.weight).max(initial=0.0)) for source in sources), default=0.0)
-    if largest == 0.0:
-        if not np.isfinite(limit):
-            raise NmcError("NMC-Q02", who, "all weights are 0 and there is no threshold", "remove the layer")
-        return limit
-    candidates = [min(limit, largest_weight(bits) / (largest * clip)) for clip in CLIPS]
+    largest = reduce(np.maximum, (per_output(np.abs(s.weight), np.max) for s in sources), np.zeros(1))
+    if per_channel:
+        largest, limit = np.broadcast_arrays(largest, limit)
+    else:
+        largest, limit = largest.max(keepdims=True), limit.min(keepdims=True)
+    if not np.isfinite(limit[largest == 0.0]).all():
+        raise NmcError("NMC-Q02", who, "all weights are 0 and there is no threshold", "remove the layer")
+    with np.errstate(divide="ignore"):
+        candidates = [np.minimum(limit, largest_weight(bits) / (largest * clip)) for clip in CLIPS]
+    errors = []
+    for scale in candidates:
+        error = reduce(
+            np.add, (output_error(source, scale, bits) for source in sources), np.zeros(len(scale))
+        )
+        errors.append(error if per_channel else error.sum(keepdims=True))
     # Six digits: differences below that come from the order of float sums, not from the grid.
-    errors = [float(f"{output_error(sources, scale, bits):.6g}") for scale in candidates]
-    return candidates[errors.index(min(errors))]
+    rounded = np.vectorize(lambda error: float(f"{error:.6g}"))(np.stack(errors))
+    best = rounded.argmin(axis=0)
+    return np.asarray(np.stack(candidates)[best, np.arange(len(best))])
+
+
+def to_profiles(scale: FloatArray, count: int) -> FloatArray:
+    """At most ``count`` different scales, none larger than it was: chips hold few threshold profiles a core.
+
+    The levels lie at equal ratios between the smallest and the largest scale.
+    """
+    if len(np.unique(scale)) <= count:
+        return scale
+    levels = np.geomspace(scale.min(), scale.max(), count)
+    levels[0] = scale.min()
+    index = np.searchsorted(levels, scale * (1 + 1e-12), side="right") - 1
+    return np.asarray(np.minimum(levels[index], scale) if count == 1 else levels[index])
