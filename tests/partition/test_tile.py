@@ -96,6 +96,13 @@ def test_every_limit_splits_a_layer(resource: str) -> None:
     check_mapping(partition(network, tight), tight)
 
 
+def test_inputs_break_no_limit() -> None:
+    # One input neuron feeds 30 cores; were it on a core itself, it would need 30 output axons.
+    chain = Chain(1)
+    chain.add("in", Dense(), weight(30, 1))
+    assert cores(chain.network(), replace(LOIHI1, neurons_per_core=1, output_axons=29)) == 30
+
+
 def test_relays_take_neurons_and_host_projections_no_core() -> None:
     chain = Chain(1, 8, 8, encoding=Encoding.CURRENT)
     a = chain.conv("in", 4, on_host=True)
