@@ -32,6 +32,7 @@ from nmc.errors import InternalError, NmcError
 from nmc.ir import Network, Stage
 from nmc.netjson import mapping_to_json, network_from_json, network_to_json
 from nmc.records import ArrayReader, ArrayStore, Record
+from nmc.rules import verify
 from nmc.safeio import (
     Limits,
     atomic_write,
@@ -41,7 +42,6 @@ from nmc.safeio import (
     read_bytes,
     unzip,
 )
-from nmc.rules import verify
 
 SCHEMA = "nmc.bundle/1"
 _MARK = b"nmc-sha256:"
@@ -65,7 +65,17 @@ class Bundle:
 
     @cached_property
     def members(self) -> dict[str, bytes]:
-        """Everything but the manifest, sorted by name."""
+        """Everything but the manifest, sorted by name.
+
+        Raises NmcError NMC-C02 for a chip that differs from its own file: it would be read back as another.
+        """
+        if parse_chip(self.chip.toml, self.chip.name) != self.chip:
+            raise NmcError(
+                "NMC-C02",
+                self.chip.name,
+                "was changed after it was read",
+                "change a copy of its file instead",
+            )
         tensors, arrays = ArrayStore(), ArrayStore()
         golden = {name: arrays.put(np.asarray(array)) for name, array in self.golden.items()}
         members = {

@@ -418,6 +418,16 @@ def test_unused_array_and_bad_chip(tmp_path: Path) -> None:
     )
 
 
+def test_the_chip_is_read_back_as_it_was_used(tmp_path: Path) -> None:
+    board = load_chip("loihi2:kapoho-point")
+    network = make(stage=Stage.QUANTIZED).network.with_(chip=board.name)
+    bundle.save(Bundle(network, board), tmp_path / "a.nmc")
+    assert bundle.read(tmp_path / "a.nmc").chip == board
+    with pytest.raises(NmcError, match="NMC-C02 lava-cpu: was changed after it was read"):
+        replace(make(), chip=replace(load_chip("lava-cpu"), cores=3)).save(tmp_path / "b.nmc")
+    assert not (tmp_path / "b.nmc").exists()
+
+
 def test_weights_that_do_not_fit_their_format(tmp_path: Path) -> None:
     def change(members) -> None:
         document = json.loads(members["network.json"])
