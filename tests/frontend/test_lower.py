@@ -129,6 +129,16 @@ def test_a_source_that_occurs_twice_counts_twice(joins):
         assert sorted(float(p.weight) for p in network.incoming("two")) == [1, 3]
 
 
+def test_a_relay_only_builds_on_sums_that_it_contains():
+    nodes = {"input": og.Input(SHAPE), "a": og.Neuron(0.5), "b": og.Neuron(0.75), "d": og.Neuron(0.25)}
+    nodes |= {"c1": conv(), "c2": conv(), "s1": og.Neuron(1.0), "s2": og.Neuron(1.0), "out": og.Output()}
+    original = graph(nodes, "input>a>c1>s1>out, input>b>c1, b>c2>s2>out, input>d>c2")
+    network = lower(original, 4, "relay", Encoding.GRADED)
+    check(network, original)
+    assert [p.source for p in network.incoming("c1.sum")] == ["a", "b"]
+    assert [p.source for p in network.incoming("c2.sum")] == ["b", "d"]
+
+
 def test_an_analog_input_is_not_added_to_spikes_by_a_relay():
     nodes = {
         "input": og.Input(SHAPE),

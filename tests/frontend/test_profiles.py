@@ -257,6 +257,22 @@ def test_another_profile_gives_other_spikes_or_is_refused(case, one_neuron):
 
 
 @pytest.mark.parametrize(
+    ("profile", "dt", "node", "potential"),
+    [
+        # Sinabs' ExpLeak does not scale its input (norm_input is off), unlike its LIF
+        ("sinabs", None, nir.LI(tau=f32(20), r=f32(1), v_leak=f32(0)), 1 + math.exp(-1 / 20)),
+        ("norse", 1e-3, nir.LI(tau=f32(1e-2), r=f32(1), v_leak=f32(0)), 0.1 + 0.9 * 0.1),
+        ("snntorch", None, nir.LI(tau=f32(1e-3), r=f32(10), v_leak=f32(0)), 1 + 0.9),
+        ("nir", 1e-3, nir.LI(tau=f32(1e-2), r=f32(5), v_leak=f32(1)), 0.6 + 0.9 * 0.6),
+        ("nir", 1e-3, nir.I(r=f32(500)), 1.0),
+    ],
+)
+def test_readouts_that_never_fire(profile, dt, node, potential, one_neuron):
+    graph = load_nir(one_neuron(node), profile, dt)
+    np.testing.assert_allclose(run(graph, np.ones((1, 3)), 2).output[0], [potential] * 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("kind", "profile", "dt", "fires"),
     [
         ("IF", "spikingjelly", None, [0, 1, 0, 1]),  # a tie fires
