@@ -18,7 +18,7 @@ from nmc import neuron as spec
 from nmc import synapse, timing
 from nmc.backends import encode
 from nmc.backends.base import Trace
-from nmc.backends.sim.counts import Counter
+from nmc.backends.collect import Collector
 from nmc.ir import Fixed, FixedNeuron, GradedRelay, IntArray, Network, Population, Projection
 
 Array = npt.NDArray[Any]
@@ -54,7 +54,7 @@ class ReferenceEngine:
 
     def run(self, network: Network, x: IntArray, steps: int, record: Collection[str] = ()) -> Trace:
         """See ``backends.base.Engine.run``."""
-        collector = _Collector(network, len(x), steps, record)
+        collector = Collector(network, len(x), steps, record)
         trains: dict[str, Array] = {}
         for population, incoming in network.walk():
             if population.is_input:
@@ -95,36 +95,11 @@ class StepwiseEngine:
     def run(self, network: Network, x: IntArray, steps: int, record: Collection[str] = ()) -> Trace:
         """See ``backends.base.Engine.run``."""
         chip = run_stepwise(network, x, steps, [population.name for population in network.populations])
-        collector = _Collector(network, len(x), steps, record)
+        collector = Collector(network, len(x), steps, record)
         for population in network.populations:
             arrays = (timing.to_sample_time(a, population.time, len(x), steps) for a in chip[population.name])
             collector.add(population.name, *arrays)
         return collector.trace()
-
-
-class _Collector:
-    """Builds a Trace from populations that are done, in sample time."""
-
-    def __init__(self, network: Network, samples: int, steps: int, record: Collection[str]) -> None:
-        self._network = network
-        self._counter = Counter(network, samples, steps)
-        self._record = record
-        self._kept: dict[str, tuple[Array, ...]] = {}
-        self._outputs: dict[str, IntArray] = {}
-
-    def add(self, name: str, spikes: Array, u: Array, v: Array) -> None:
-        self._counter.add(name, spikes)
-        if name in self._record:
-            self._kept[name] = tuple(np.ascontiguousarray(array, np.int32) for array in (spikes, u, v))
-        if name in self._network.outputs:
-            result = v[:, -1] if self._network.readout == "potential" else spikes.sum(axis=1, dtype=np.int64)
-            self._outputs[name] = result.reshape(len(result), -1).astype(np.int64)
-
-    def trace(self) -> Trace:
-        output = np.concatenate([self._outputs[name] for name in self._network.outputs], axis=1)
-        spikes, u, v = ({name: arrays[i] for name, arrays in self._kept.items()} for i in range(3))
-        counts = self._counter.counts
-        return Trace(counts.samples, counts.steps, output, counts, spikes, u, v)
 
 
 @dataclass
