@@ -26,8 +26,8 @@ from nmc.frontend.opgraph import Input, OpGraph
 from nmc.ir import Encoding, Network, Stage
 from nmc.passes import PassDone, pipeline, run_passes
 from nmc.quantize import ranges
-from nmc.report.build import build_report
-from nmc.report.model import Report
+from nmc.reports.build import build_report
+from nmc.reports.model import Report
 
 Joins = Literal["auto", "distribute", "relay"]
 Progress = Callable[[int, int], None]

@@ -261,7 +261,7 @@ def explain(
     how: FormatOption = Format.TEXT,
 ) -> None:
     """Say what an error code means; without a code, list them all."""
-    from nmc.report.document import Document, table_of
+    from nmc.reports.document import Document, table_of
 
     wanted = list(CATALOGUE) if code is None else [code.upper()]
     if wanted[0] not in CATALOGUE:

@@ -17,12 +17,12 @@ from nmc.errors import CATALOGUE, EXIT_OK, NmcError
 from nmc.frontend.raw import Finding
 from nmc.npzfiles import Samples, is_trace, read_samples, read_trace, write_trace
 from nmc.partition.check import check_mapping
-from nmc.passes import PassDone, describe, pipeline
+from nmc.passes import PassDone, describe
 from nmc.progress import Reporter
-from nmc.report import layout
-from nmc.report.build import build_report, names_of
-from nmc.report.document import Column, Document, Table, table_of
-from nmc.report.model import Accuracy
+from nmc.reports import layout
+from nmc.reports.build import build_report, names_of
+from nmc.reports.document import Column, Document, Table, table_of
+from nmc.reports.model import Accuracy
 
 
 def check_output(path: Path, force: bool, inputs: Iterable[Path]) -> None:
@@ -73,12 +73,11 @@ def compile_model(
             "NMC-U01", "nmc compile", "--out is missing", "say where the bundle goes: -o model.nmc"
         )
     chip = load_chip(options["chip"])
-    passes = [one.name for one in pipeline(chip, None, options["weight_bits"])]
-    if print_after is not None and print_after not in passes:
-        raise NmcError("NMC-U03", print_after, "is no pass", f"passes are: {', '.join(passes)}")
     data = None if calibration is None else read_samples(calibration).x
     observer = PassObserver(progress, print_after)
     bundle = api.compile(model, data=data, observe=observer, **{**options, "chip": chip})
+    if print_after is not None and print_after not in observer.seconds:
+        raise NmcError("NMC-U03", print_after, "is no pass", f"passes are: {', '.join(observer.seconds)}")
     report = layout.document(api.report(bundle))
     tables, facts = report.tables, report.facts
     members: dict[str, Any] = {"report": report.data}

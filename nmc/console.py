@@ -20,7 +20,7 @@ from typing import Any
 import typer
 
 from nmc.errors import EXIT_INTERRUPTED, EXIT_OK, NmcError
-from nmc.report.document import Document
+from nmc.reports.document import Document
 
 PLAIN_WIDTH = 160
 """Characters per line where nobody says how wide the reader's screen is."""
@@ -50,7 +50,7 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
 
 def render(document: Document, how: Format, encoding: str = "utf-8") -> str:
     """A document as plain text in one of the formats."""
-    from nmc.report import render_html, render_json, render_markdown, render_text
+    from nmc.reports import render_html, render_json, render_markdown, render_text
 
     if how is Format.JSON:
         return render_json.render(document)
@@ -67,7 +67,7 @@ def emit(document: Document, how: Format) -> None:
         if how is Format.TEXT and (sys.stdout.isatty() or "COLUMNS" in os.environ):
             from rich.console import Console
 
-            from nmc.report import render_text
+            from nmc.reports import render_text
 
             width = shutil.get_terminal_size().columns
             render_text.write(document, Console(file=sys.stdout, width=width))

@@ -16,10 +16,10 @@ from nmc.commands import PassObserver
 from nmc.errors import InternalError, NmcError
 from nmc.npzfiles import read_samples, write_trace
 from nmc.progress import Reporter
-from nmc.report import layout, render_json, render_markdown
-from nmc.report.build import names_of
-from nmc.report.document import Document
-from nmc.report.model import Accuracy, Report
+from nmc.reports import layout, render_json, render_markdown
+from nmc.reports.build import names_of
+from nmc.reports.document import Document
+from nmc.reports.model import Accuracy, Report
 
 CHIP = "loihi2"
 MODEL, CALIBRATION, TEST = "digits_sew.nir", "digits_calibration.npz", "digits_test.npz"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nmc import __version__
 from nmc.errors import NmcError
-from nmc.report.document import Document, table_of
+from nmc.reports.document import Document, table_of
 
 CORE = ("numpy", "networkx", "nir", "h5py", "rich", "typer", "jinja2")
 OPTIONAL = {"torch": "torch", "lava-nc": "lava", "lava-dl": "lava"}

@@ -13,7 +13,7 @@ from nmc import console
 from nmc.cli import main
 from nmc.console import Format, emit, run_guarded
 from nmc.errors import CATALOGUE, NmcError
-from nmc.report.document import Document, table_of
+from nmc.reports.document import Document, table_of
 
 
 def failing(error: BaseException):

@@ -32,8 +32,8 @@ from nmc.ir import (
     Tile,
 )
 from nmc.partition.tile import partition
-from nmc.report.build import build_report, kind_of
-from nmc.report.model import Report
+from nmc.reports.build import build_report, kind_of
+from nmc.reports.model import Report
 
 
 def fixed(values: object, bits: int = 8, exp: int = 0, signed: bool = True) -> Fixed:

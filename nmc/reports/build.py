@@ -15,8 +15,8 @@ from nmc.chip import Chip, EnergySet
 from nmc.ir import Fixed, FloatNeuron, GradedRelay, InputNeuron, Network, Population
 from nmc.neuron import DECAY_BITS, U_DECAY_OFFSET
 from nmc.partition.check import CoreUse, check_mapping
-from nmc.report.energy import assumptions, energy_of, total_of, unpriced
-from nmc.report.model import Accuracy, Activity, Estimate, Peak, Report, Row, total_row
+from nmc.reports.energy import assumptions, energy_of, total_of, unpriced
+from nmc.reports.model import Accuracy, Activity, Estimate, Peak, Report, Row, total_row
 
 
 def kind_of(population: Population) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from nmc.report.document import Document
+from nmc.reports.document import Document
 
 
 def render(document: Document) -> str:

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 
 from nmc.errors import one_line
-from nmc.report.document import Document, Table
+from nmc.reports.document import Document, Table
 
 
 def escape(text: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from nmc.errors import one_line
-from nmc.report.document import Document, Table
+from nmc.reports.document import Document, Table
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nmc.backends.base import Counts
 from nmc.chip import EnergySet
 from nmc.ir import Conv2d, Dense, GradedRelay, Network, Population, SumPool2d, Synapse
-from nmc.report.model import Energy
+from nmc.reports.model import Energy
 
 UPDATE = "update_active"
 SPIKE = "spike"

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nmc.report.document import Column, Document, Table
-from nmc.report.model import Activity, Energy, Report, Row
+from nmc.reports.document import Column, Document, Table
+from nmc.reports.model import Activity, Energy, Report, Row
 
 UNKNOWN = "-"
 _UNITS = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from nmc.report import layout, render_json, render_markdown, render_text
-from nmc.report.document import Document, table_of
-from nmc.report.model import Accuracy, Activity, Energy, Estimate, Peak, Report, Row, total_row
+from nmc.reports import layout, render_json, render_markdown, render_text
+from nmc.reports.document import Document, table_of
+from nmc.reports.model import Accuracy, Activity, Energy, Estimate, Peak, Report, Row, total_row
 
 HOSTILE = "a|b <script>alert(1)</script> [bold]x[/] `*_~\\\n\x1b[31m"
 

@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from nmc.errors import one_line
-from nmc.report.document import Column, Document, Table
+from nmc.reports.document import Column, Document, Table
 
 _GAP = 3
 """Characters between two columns."""

@@ -141,24 +141,24 @@ class Report:
 
     def to_text(self, width: int = 120) -> str:
         """For a terminal of that width."""
-        from nmc.report import layout, render_text
+        from nmc.reports import layout, render_text
 
         return render_text.render(layout.document(self), width)
 
     def to_json(self) -> str:
         """One JSON document, schema ``nmc.report/1``."""
-        from nmc.report import layout, render_json
+        from nmc.reports import layout, render_json
 
         return render_json.render(layout.document(self))
 
     def to_markdown(self) -> str:
         """For a pull request or a job summary."""
-        from nmc.report import layout, render_markdown
+        from nmc.reports import layout, render_markdown
 
         return render_markdown.render(layout.document(self))
 
     def _repr_html_(self) -> str:
-        from nmc.report import layout, render_html
+        from nmc.reports import layout, render_html
 
         return render_html.render(layout.document(self))
 
