@@ -94,7 +94,7 @@ def compare(
     twin, _ = private_copy(torch, unwrapped(module), type(module).__name__)
     if double:
         twin.double()
-    traced = trace_module(twin, shape, step_mode=step_mode, steps=_given_steps(twin, shape, step_mode, steps))
+    traced = trace_module(twin, shape, step_mode=step_mode)
     recorder = _Recorder(torch, twin, traced)
     with torch.no_grad():
         result = _drive(torch, twin, traced, np.broadcast_to(trains, (len(data), steps, *shape)))
@@ -106,12 +106,6 @@ def compare(
     return Match(traced.graph, tuple(layers), _output(traced, result, engine, len(data), steps))
 
 
-def _given_steps(module: Any, shape: Shape, mode: StepMode | None, steps: int) -> int | None:
-    """T where the trace can take it: a module that runs its own number of steps must not be told another."""
-    own = trace_module(module, shape, step_mode=mode).graph.steps
-    return steps if own is None else None
-
-
 # --- running the framework --------------------------------------------------------------------------
 
 
@@ -120,6 +114,7 @@ class _Recorder:
 
     def __init__(self, torch: Any, module: Any, traced: Traced) -> None:
         self.traced = traced
+        self.dtype = _dtype(torch, module)
         self.calls: dict[str, list[Array]] = defaultdict(list)
         self.nodes: dict[str, list[str]] = defaultdict(list)
         for node, population in traced.neurons.items():
@@ -129,9 +124,13 @@ class _Recorder:
                 part.register_forward_hook(self._hook(path))
 
     def _hook(self, path: str) -> Any:
-        def hook(module: Any, args: Any, output: Any) -> None:
-            first = output[0] if isinstance(output, tuple) else output
-            self.calls[path].append(first.detach().cpu().double().numpy().copy())
+        def hook(module: Any, args: Any, output: Any) -> Any:
+            several = isinstance(output, tuple)
+            first = output[0] if several else output
+            self.calls[path].append(first.double().numpy().copy())
+            # Some surrogate functions give float32 spikes whatever they get; a float64 layer refuses them.
+            same = first.to(self.dtype)
+            return (same, *output[1:]) if several else same
 
         return hook
 
@@ -155,6 +154,10 @@ def _by_time(values: Array, lead: tuple[object, ...], mode: StepMode, goal: Shap
     return values.reshape(goal)
 
 
+def _dtype(torch: Any, module: Any) -> Any:
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+
 def _reset(module: Any) -> None:
     """Frameworks keep states in their layers; every sample starts from rest."""
     for part in module.modules():
@@ -167,8 +170,7 @@ def _reset(module: Any) -> None:
 def _drive(torch: Any, module: Any, traced: Traced, trains: Array) -> list[Any]:
     """What the module returned, per call."""
     _reset(module)
-    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype())
-    x = torch.as_tensor(np.ascontiguousarray(trains)).to(dtype)
+    x = torch.tensor(trains, dtype=_dtype(torch, module))
     mode = traced.step_mode
     if mode == "m":
         return [module(x.transpose(0, 1).contiguous())]

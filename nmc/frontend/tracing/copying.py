@@ -67,12 +67,7 @@ def private_copy(torch: Any, module: Any, name: str) -> tuple[Any, list[str]]:
     try:
         twin = copy.deepcopy(module, memo)
     except Exception as error:
-        raise NmcError(
-            "NMC-G05",
-            name,
-            f"cannot be copied: {' '.join(str(error).split())}",
-            "drop what it holds besides layers",
-        ) from error
+        raise _uncopied(module, memo, name, error) from error
     twin.eval()
     with torch.no_grad():
         for path, part in twin.named_modules():
@@ -80,6 +75,19 @@ def private_copy(torch: Any, module: Any, name: str) -> tuple[Any, list[str]]:
                 hook(part, None)
     notes = [f"forward hooks of {', '.join(dropped)} were not traced"] if dropped else []
     return twin, notes
+
+
+def _uncopied(module: Any, memo: dict[int, Any], name: str, error: Exception) -> NmcError:
+    """The refusal, naming the innermost module that cannot be copied."""
+    who, kind = name, path_of(type(module))
+    for path, part in reversed(list(module.named_modules())):
+        try:
+            copy.deepcopy(part, dict(memo))
+        except Exception as reason:
+            who, kind, error = path or name, path_of(type(part)), reason
+            break
+    text = " ".join(str(error).split())
+    return NmcError("NMC-G05", who, f"{kind} cannot be copied: {text}", "replace it, or what else it holds")
 
 
 def _is_weight_hook(hook: Any) -> bool:

@@ -1,0 +1,50 @@
+"""Framework x architecture: the float engine's spikes equal the framework's, by layer, on 100 samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+snn_nets = pytest.importorskip("snn_nets")
+compare = pytest.importorskip("nmc.frontend.tracing.compare").compare
+
+from nmc.errors import NmcError  # noqa: E402
+from nmc.frontend.trace import trace  # noqa: E402
+
+pytestmark = pytest.mark.frameworks
+
+SAMPLES, STEPS = 100, 8
+MODULES = {"SpikingJelly, single-step": "spikingjelly", "SpikingJelly, multi-step": "spikingjelly"}
+
+
+def network(framework: str, architecture: str) -> torch.nn.Module:
+    pytest.importorskip(MODULES.get(framework, framework.lower()), reason=f"{framework} is not installed")
+    kit = snn_nets.KITS[framework](SAMPLES)
+    torch.manual_seed(0)
+    return kit.prepare(snn_nets.liven(snn_nets.ARCHITECTURES[architecture](kit), seed=7))
+
+
+@pytest.mark.parametrize("architecture", [a for a in snn_nets.ARCHITECTURES if a != "recurrent"])
+@pytest.mark.parametrize("framework", snn_nets.KITS)
+def test_spikes_equal(framework, architecture, support_table):
+    net = network(framework, architecture)
+    x = np.random.default_rng(1).random((SAMPLES, STEPS, *snn_nets.SHAPE), np.float32)
+    exact = compare(net, snn_nets.SHAPE, x, STEPS, double=True)
+    ties = compare(net, snn_nets.SHAPE, x, STEPS)
+    support_table(framework, architecture, exact, ties)
+    assert exact.silent == ()
+    assert [layer for layer in exact.layers if layer.differing] == []
+    assert exact.output.differing == 0
+    # A float32 framework may round a potential to the other side of a threshold: rare, and never more.
+    assert ties.differing <= 1e-3 * ties.spikes
+
+
+@pytest.mark.parametrize("framework", snn_nets.KITS)
+def test_recurrent_is_refused(framework, support_table):
+    net = network(framework, "recurrent")
+    with pytest.raises(NmcError, match="ecurrent") as caught:
+        trace(net, snn_nets.SHAPE)
+    assert caught.value.code == "NMC-G05"
+    assert "cell" in caught.value.who
+    support_table(framework, "recurrent", None, None)

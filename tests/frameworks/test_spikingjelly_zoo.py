@@ -1,0 +1,131 @@
+"""SpikingJelly's own model zoo, straight from the package: traced, run, equal in every neuron layer.
+
+Full networks at 32 x 32 (or narrow where the zoo has a knob), because the float engine is plain NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("spikingjelly", reason="SpikingJelly is not installed")
+
+from snn_nets import liven  # noqa: E402
+from spikingjelly.activation_based import functional, neuron  # noqa: E402
+from spikingjelly.activation_based.model import (  # noqa: E402
+    ms_resnet,
+    parametric_lif_net,
+    sew_resnet,
+    spiking_resnet,
+    spiking_vgg,
+)
+
+from nmc.frontend import opgraph as og  # noqa: E402
+from nmc.frontend.trace import trace  # noqa: E402
+from nmc.frontend.tracing.compare import compare  # noqa: E402
+
+pytestmark = pytest.mark.frameworks
+
+IF, LIF, PLIF = neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode
+
+
+def sew(build: Callable[..., Any], cnf: str, cell: type = IF, **kwargs: Any) -> Callable[[], Any]:
+    return lambda: build(cnf=cnf, spiking_neuron=cell, num_classes=10, **kwargs)
+
+
+ZOO: dict[str, tuple[Callable[[], Any], tuple[int, ...], int, int, int]] = {
+    # name: build, input shape, samples, T, neuron layers
+    "sew_resnet18 ADD": (sew(sew_resnet.sew_resnet18, "ADD"), (3, 32, 32), 8, 4, 20),
+    "sew_resnet18 AND": (sew(sew_resnet.sew_resnet18, "AND"), (3, 32, 32), 8, 4, 20),
+    "sew_resnet18 IAND": (sew(sew_resnet.sew_resnet18, "IAND", PLIF, v_threshold=0.4), (3, 32, 32), 8, 4, 20),
+    "sew_resnet34 ADD": (sew(sew_resnet.sew_resnet34, "ADD"), (3, 32, 32), 4, 4, 36),
+    "sew_resnet34 AND": (sew(sew_resnet.sew_resnet34, "AND"), (3, 32, 32), 4, 4, 36),
+    "sew_resnet34 IAND": (sew(sew_resnet.sew_resnet34, "IAND"), (3, 32, 32), 4, 4, 36),
+    "sew_resnet50 ADD": (sew(sew_resnet.sew_resnet50, "ADD"), (3, 32, 32), 4, 4, 53),
+    "sew_resnet50 AND": (sew(sew_resnet.sew_resnet50, "AND"), (3, 32, 32), 4, 4, 53),
+    "sew_resnet50 IAND": (sew(sew_resnet.sew_resnet50, "IAND"), (3, 32, 32), 4, 4, 53),
+    "spiking_resnet18": (
+        lambda: spiking_resnet.spiking_resnet18(spiking_neuron=LIF, num_classes=10),
+        (3, 32, 32),
+        8,
+        4,
+        17,
+    ),
+    "ms_resnet18": (lambda: ms_resnet.ms_resnet18(T=4, num_classes=10), (3, 32, 32), 8, 4, 17),
+    "ms_resnet18 narrow": (
+        lambda: ms_resnet.MSResNet(T=6, num_classes=10, base_channels=8),
+        (3, 32, 32),
+        64,
+        6,
+        17,
+    ),
+    "spiking_vgg16_bn": (
+        lambda: spiking_vgg.spiking_vgg16_bn(spiking_neuron=IF, num_classes=10),
+        (3, 32, 32),
+        2,
+        4,
+        15,
+    ),
+    "DVSGestureNet": (
+        lambda: parametric_lif_net.DVSGestureNet(channels=16, spiking_neuron=PLIF, v_threshold=0.5),
+        (2, 128, 128),
+        6,
+        6,
+        7,
+    ),
+}
+
+
+def built(name: str, mode: str = "m") -> Any:
+    torch.manual_seed(0)
+    net = liven(ZOO[name][0](), seed=3)
+    functional.set_step_mode(net, mode)
+    return net
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_spikes_equal(name, zoo_table):
+    _, shape, samples, steps, neurons = ZOO[name]
+    net = built(name)
+    x = np.random.default_rng(5).random((samples, *shape), np.float32)
+    if name == "DVSGestureNet":
+        x = (np.random.default_rng(5).random((samples, steps, *shape)) < 0.2).astype(np.float32)
+    exact = compare(net, shape, x, steps, double=True)
+    ties = compare(net, shape, x, steps)
+    zoo_table(name, samples, exact, ties)
+    assert len(exact.layers) == neurons
+    assert exact.silent == ()
+    assert [layer for layer in exact.layers if layer.differing] == []
+    assert exact.output.differing == 0
+    assert ties.differing <= 1e-3 * ties.spikes
+
+
+def test_single_step_gives_the_same_graph():
+    """One network, both step modes: the same nodes, the same edges."""
+    graphs = [trace(built("sew_resnet18 IAND", mode), (3, 32, 32)) for mode in ("s", "m")]
+    assert graphs[0].edges == graphs[1].edges
+    assert list(graphs[0].nodes) == list(graphs[1].nodes)
+
+
+def test_full_size_traces():
+    """At the size it was made for: 224 x 224, 7 x 7 stem, real pools."""
+    graph = trace(built("sew_resnet50 ADD"), (3, 224, 224))
+    assert graph.shapes["layer4.2.add"] == (2048, 7, 7)
+    pools = graph.named(og.AvgPool)
+    assert [graph.nodes[name] for name in pools] == [og.AvgPool((7, 7), (7, 7))]
+    assert len(graph.named(og.Neuron)) == 53
+
+
+def test_frames_repeated_by_the_module_itself():
+    """ms_resnet repeats a 4-axis input over its own T; the branch is on the number of axes."""
+    graph = trace(built("ms_resnet18 narrow"), (3, 32, 32), step_mode="s")
+    assert graph.steps == 6
+    x = np.random.default_rng(6).random((4, 3, 32, 32), np.float32)
+    match = compare(built("ms_resnet18 narrow"), (3, 32, 32), x, 6, step_mode="s", double=True)
+    assert match.differing == 0
+    assert match.output.differing == 0
+    assert match.spikes > 1000
