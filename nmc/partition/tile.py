@@ -17,7 +17,7 @@ from nmc.errors import NmcError
 from nmc.ir import IntArray, Network, Population, Shape, Stage
 from nmc.ir import Mapping as CoreMapping
 from nmc.partition.cost import RESOURCES, Cuts, Usage, cut, grid_usage
-from nmc.partition.place import place
+from nmc.partition.place import in_order as place
 
 
 def partition(network: Network, chip: Chip) -> Network:
