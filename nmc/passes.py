@@ -11,6 +11,7 @@ from nmc.chip import Chip
 from nmc.errors import NmcError
 from nmc.ir import FloatArray, Network, Stage
 from nmc.partition.check import check_mapping
+from nmc.partition.place import place
 from nmc.partition.tile import partition
 from nmc.quantize import calibrate, inputs, ranges
 from nmc.quantize.network import Quantizer
@@ -45,8 +46,11 @@ def pipeline(chip: Chip, data: FloatArray | None, weight_bits: int) -> tuple[Pas
         weight_bits: 2 to 8.
     """
 
+    traffic: dict[str, float] = {}
+
     def quantize(network: Network) -> Network:
         statistics = None if data is None else calibrate.measure(network, data)
+        traffic.update(calibrate.traffic(network, statistics or {}))
         return Quantizer(weight_bits, statistics, data)(network)
 
     def prove(network: Network) -> Network:
@@ -65,6 +69,7 @@ def pipeline(chip: Chip, data: FloatArray | None, weight_bits: int) -> tuple[Pas
         Pass("check-support", Stage.QUANTIZED, lambda network: check_support(network, chip)),
         Pass("prove-ranges", Stage.QUANTIZED, prove),
         Pass("partition", Stage.MAPPED, lambda network: partition(network, chip)),
+        Pass("place", Stage.MAPPED, lambda network: place(network, chip, traffic or None)),
         Pass("check-mapping", Stage.MAPPED, check),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +90,14 @@ def measure(network: Network, data: FloatArray) -> dict[str, Statistics]:
         variance = np.maximum(np.round(squares[name] / count, 4) - mean**2, 0.0)
         result[name] = Statistics(mean, variance, np.concatenate(frames[name]))
     return result
+
+
+def traffic(network: Network, statistics: Mapping[str, Statistics]) -> dict[str, float]:
+    """Spikes per inference of every population that was measured; a payload of any size is one spike."""
+    return {
+        name: network.steps * float(np.minimum(np.abs(one.mean), 1.0).sum())
+        for name, one in statistics.items()
+    }
 
 
 def _picked(first: int, length: int, size: int, count: int) -> slice:
