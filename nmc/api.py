@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from nmc.frontend.opgraph import Input, OpGraph
 from nmc.ir import Encoding, Network, Stage
 from nmc.passes import PassDone, pipeline, run_passes
 from nmc.quantize import ranges
+from nmc.quantize.precision import Granularity, Precision
 from nmc.reports.build import build_report
 from nmc.reports.model import Report
 
@@ -64,6 +65,8 @@ def compile(
     dt: float | None = None,
     steps: int | None = None,
     weight_bits: int = 8,
+    granularity: Granularity = "layer",
+    layer_bits: Mapping[str, int] | None = None,
     joins: Joins = "auto",
     encoding: Encoding | None = None,
     seed: int = 0,
@@ -78,6 +81,9 @@ def compile(
         data: calibration samples, (N, *shape) frames or (N, T, *shape) trains; at most 256 are used.
         steps: T; by default what the file says.
         weight_bits: 2 to 8; one bit is the sign.
+        granularity: "layer", or "channel" for one scale per output channel, as far as the chip has
+            thresholds for them.
+        layer_bits: bits of single layers, by name; ``weight_bits`` for all others.
         joins: how SEW additions are lowered: "relay" (graded spikes), "distribute" (one projection per
             addend), "auto" (relay where the chip carries payloads).
         encoding: frames or trains; by default told from ``data``, else frames.
@@ -89,10 +95,7 @@ def compile(
         NmcError: what the passes refuse; nothing is written.
     """
     target = chip if isinstance(chip, Chip) else load_chip(chip)
-    if not 2 <= weight_bits <= 8:
-        raise NmcError(
-            "NMC-U02", "weight_bits", f"is {weight_bits}", "use 2 to 8", measured=weight_bits, allowed=8
-        )
+    precision = Precision(weight_bits, granularity, layer_bits or {})
     graph = load(model, profile, dt)
     t = _steps(steps if steps is not None else graph.steps)
     samples = None if data is None else np.asarray(data)
@@ -101,11 +104,13 @@ def compile(
     network = lower(graph, t, lowering, kind)
     calibration = None if samples is None else samples.astype(np.float64)
     network = run_passes(
-        network, pipeline(target, calibration, weight_bits), stop_after=stop_after, observe=observe
+        network, pipeline(target, calibration, precision), stop_after=stop_after, observe=observe
     ).with_(chip=target.name)
     config: dict[str, Any] = {
         "steps": t,
         "weight_bits": weight_bits,
+        "granularity": granularity,
+        "layer_bits": dict(precision.layer_bits),
         "joins": lowering,
         "encoding": kind.value,
         "profile": graph.profile,

@@ -96,13 +96,14 @@ class Chip:
     """What the compiler must know of a chip. A limit of None is unknown or absent and is not enforced.
 
     cores: of all chips of the board; cores_per_chip and the mesh: of one chip. board: the one chosen by
-    ``chip:board``, None for a single chip. Per core: populations_per_core: neuron groups that can share it; neurons_per_core; synapse_bits of memory; input_axons and output_axons (table entries);
-    delay_slots: neurons x time slots (``partition/cost.py``). Synapse lists: word_bits, run_header_bits,
-    run_length, pad_runs (each run is padded to whole words, else the list), index bits stored with each
-    weight of a dense list or of a shared kernel. weight_codes: the widths that weights can be stored
-    with. population_slots, discrete_slots: output entries that one axon takes. payload_bits: width of a
-    graded spike, 0 for binary ones. resets, encodings: values of ``ir.Reset`` and ``ir.Encoding``, the
-    preferred one first. toml: the file's bytes.
+    ``chip:board``, None for a single chip. Per core: populations_per_core: neuron groups that can share it;
+    neurons_per_core; synapse_bits of memory; input_axons and output_axons (table entries); delay_slots:
+    neurons x time slots (``partition/cost.py``). Synapse lists: word_bits, run_header_bits, run_length,
+    pad_runs (each run is padded to whole words, else the list), index bits stored with each weight of a
+    dense list or of a shared kernel. weight_codes: the widths that weights can be stored with.
+    population_slots, discrete_slots: output entries that one axon takes. payload_bits: width of a graded
+    spike, 0 for binary ones. threshold_profiles: different thresholds on one core. resets, encodings:
+    values of ``ir.Reset`` and ``ir.Encoding``, the preferred one first. toml: the file's bytes.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Chip:
     threshold_bits: int
     bias_mant_bits: int
     bias_exp_max: int
+    threshold_profiles: int | None
     resets: tuple[str, ...]
     encodings: tuple[str, ...]
     boards: tuple[Board, ...]

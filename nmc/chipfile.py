@@ -106,6 +106,7 @@ _TABLES: dict[str, dict[str, _Key]] = {
         "threshold_bits": _number("threshold_bits", 1),
         "bias_mant_bits": _number("bias_mant_bits", 1),
         "bias_exp_max": _number("bias_exp_max"),
+        "threshold_profiles": _limit("threshold_profiles"),
         "resets": _Key("resets", _words(_RESETS), f"a list of {sorted(_RESETS)}"),
     },
     "input": {"encodings": _Key("encodings", _words(_ENCODINGS), f"a list of {sorted(_ENCODINGS)}")},

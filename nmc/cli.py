@@ -37,12 +37,24 @@ class Samples(str, enum.Enum):
     SPIKES = "spikes"
 
 
+class Granularity(str, enum.Enum):
+    """What shares one scale: a layer, or each of its output channels."""
+
+    LAYER = "layer"
+    CHANNEL = "channel"
+
+
 class Joins(str, enum.Enum):
     """How SEW additions are lowered."""
 
     AUTO = "auto"
     DISTRIBUTE = "distribute"
     RELAY = "relay"
+
+
+GranularityOption = Annotated[
+    Granularity, typer.Option(help="One scale per layer, or per channel as far as the chip has thresholds.")
+]
 
 
 def _show_version(wanted: bool) -> None:
@@ -104,6 +116,10 @@ def compile_(
         Samples | None, typer.Option(help="What a sample is; by default told from the calibration data.")
     ] = None,
     weight_bits: Annotated[int, typer.Option(help="Bits per weight, 2 to 8.")] = 8,
+    layer_bits: Annotated[
+        str, typer.Option(metavar="LAYER=BITS,...", help="Bits per weight of single layers.")
+    ] = "",
+    granularity: GranularityOption = Granularity.LAYER,
     joins: Annotated[Joins, typer.Option(help="How residual additions are lowered.")] = Joins.AUTO,
     seed: Annotated[int, typer.Option(help="For the golden input when there are no samples.")] = 0,
     config: Annotated[
@@ -124,6 +140,7 @@ def compile_(
     from nmc import commands
     from nmc.ir import Encoding
     from nmc.progress import Reporter
+    from nmc.quantize.precision import parse_layer_bits
 
     encodings = {None: None, Samples.FRAMES: Encoding.GRADED, Samples.SPIKES: Encoding.SPIKES}
     options = {
@@ -133,6 +150,8 @@ def compile_(
         "steps": steps,
         "encoding": encodings[encoding],
         "weight_bits": weight_bits,
+        "layer_bits": parse_layer_bits(layer_bits),
+        "granularity": granularity.value,
         "joins": joins.value,
         "seed": seed,
         "stop_after": stop_after,

@@ -15,8 +15,11 @@ from nmc.partition.place import place
 from nmc.partition.tile import partition
 from nmc.quantize import calibrate, inputs, ranges
 from nmc.quantize.network import Quantizer
+from nmc.quantize.precision import Precision
 from nmc.quantize.support import check_support
 from nmc.rules import verify
+
+DEFAULT_PRECISION = Precision()
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,15 @@ class PassDone:
     network: Network
 
 
-def pipeline(chip: Chip, data: FloatArray | None, weight_bits: int) -> tuple[Pass, ...]:
+def pipeline(
+    chip: Chip, data: FloatArray | None, precision: Precision = DEFAULT_PRECISION
+) -> tuple[Pass, ...]:
     """Every pass from FLOAT to MAPPED, in order.
 
     Args:
         chip: limits and capabilities.
         data: calibration samples, (N, *shape) frames or (N, T, *shape) trains; None: none.
-        weight_bits: 2 to 8.
+        precision: bits per weight and what shares a scale.
     """
 
     traffic: dict[str, float] = {}
@@ -51,7 +56,7 @@ def pipeline(chip: Chip, data: FloatArray | None, weight_bits: int) -> tuple[Pas
     def quantize(network: Network) -> Network:
         statistics = None if data is None else calibrate.measure(network, data)
         traffic.update(calibrate.traffic(network, statistics or {}))
-        return Quantizer(weight_bits, statistics, data)(network)
+        return Quantizer(precision, statistics, data, precision.profiles(chip))(network)
 
     def prove(network: Network) -> Network:
         ranges.prove(network)

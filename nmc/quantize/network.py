@@ -33,13 +33,14 @@ from nmc.ir import (
 )
 from nmc.quantize import inputs, neurons, ranges, rounding, weights
 from nmc.quantize.calibrate import Statistics
+from nmc.quantize.precision import Precision
 
 HOST_WEIGHT_BITS = 16
 """Host projections run on the host's processor; 16 bits make their error invisible after rounding."""
 
 
-Shared: TypeAlias = dict[tuple[int, bytes], Fixed]
-"""Rounded weights by id of the float array and bytes of the scale."""
+Shared: TypeAlias = dict[tuple[int, int, bytes], Fixed]
+"""Rounded weights by id of the float array, bits and bytes of the scale."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Quantizer:
     threshold together leaves its spikes unchanged. 1: one scale per population; None: any number.
     """
 
-    weight_bits: int
+    precision: Precision
     statistics: dict[str, Statistics] | None
     frames: FloatArray | None
     profiles: int | None = 1
@@ -65,6 +66,7 @@ class Quantizer:
         """
         if network.stage is not Stage.TIMED:
             raise InternalError(f"quantize expects a TIMED network, got {network.stage.name}")
+        self.precision.check_names(network)
         populations: dict[str, Population] = {}
         projections: dict[str, Projection] = {}
         shared: Shared = {}
@@ -130,7 +132,7 @@ class _Scaled:
         self._neuron = population.neuron
         self._steps = network.steps
         self._done = done
-        self._bits = quantizer.weight_bits
+        self._bits = quantizer.precision.bits(population)
         self._statistics = quantizer.statistics
         self.chip = tuple(p for p in incoming if not p.on_host)
         self.host = tuple(p for p in incoming if p.on_host)
@@ -165,7 +167,7 @@ class _Scaled:
     def _weight(self, projection: Projection, shared: Shared) -> Fixed:
         """The projection's weights on the grid; projections that shared an array go on to share one."""
         scale = self.scale * self._unit(projection)
-        key = (id(projection.weight), scale.tobytes())
+        key = (id(projection.weight), self._bits, scale.tobytes())
         if key not in shared:
             shared[key] = self._rounded(projection, scale)
         return shared[key]

@@ -28,6 +28,7 @@ from nmc.ir import (
 )
 from nmc.quantize import calibrate, inputs, ranges, weights
 from nmc.quantize.network import Quantizer
+from nmc.quantize.precision import Precision
 from nmc.rules import verify
 
 STEPS = 8
@@ -67,11 +68,15 @@ def images(count: int = 20, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 17, (count, 2, 5, 5)) / 16
 
 
-def quantized(network: Network, data: np.ndarray | None, bits: int = 8, *, host: bool = False) -> Network:
+def quantized(
+    network: Network, data: np.ndarray | None, bits: int = 8, *, host: bool = False, profiles: int | None = 1
+) -> Network:
     if host:
         network = inputs.host_input(network)
     timed = timing.balance(network, 62)
-    result = Quantizer(bits, None if data is None else calibrate.measure(timed, data), data)(timed)
+    result = Quantizer(
+        Precision(bits), None if data is None else calibrate.measure(timed, data), data, profiles
+    )(timed)
     verify(result, Stage.QUANTIZED)
     ranges.prove(result)
     return result
