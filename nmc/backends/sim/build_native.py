@@ -108,7 +108,7 @@ def build(library: Path = LIBRARY) -> Path:
             list(pool.map(_call, jobs))
         linked = library.with_name(f"{library.name}.{os.getpid()}.tmp")
         try:
-            _call([*command, "-shared", "-pthread", "-s", *objects, "-o", str(linked)])
+            _call([*command, "-shared", "-pthread", *objects, "-o", str(linked)])
             linked.replace(library)
         finally:
             linked.unlink(missing_ok=True)

@@ -32,6 +32,9 @@ class NativeEngine:
         threads: how many; None for every CPU this process may use.
         path: "auto", or "event", "dense" or "valued" to run all convolutions one way (same results).
 
+    Attributes:
+        isa: the kernels in use. profile: where the last run spent its time, for the benchmarks.
+
     Raises:
         NmcError: NMC-E01 when the library is missing or this CPU lacks the instruction set asked for.
     """
@@ -44,6 +47,7 @@ class NativeEngine:
         self.threads = threads or _cpu_count()
         self._path = abi.PATHS[path]
         self._plan: _Plan | None = None
+        self.profile: dict[str, dict[str, int]] = {}
         self._lock = threading.Lock()
 
     def run(self, network: Network, x: IntArray, steps: int, record: Collection[str] = ()) -> Trace:
@@ -55,7 +59,10 @@ class NativeEngine:
         with self._lock:
             if self._plan is None or self._plan.network is not network:
                 self._plan = _Plan(self._library, network, self.isa, self._path)
-            return _Run(self._plan, x, steps, record, self.threads).trace()
+            run = _Run(self._plan, x, steps, record, self.threads)
+            trace = run.trace()
+            self.profile = run.profile()
+            return trace
 
 
 def _cpu_count() -> int:
@@ -138,7 +145,7 @@ class _Run:
         self.arrays = {p.name: self._arrays(p.name, p.name in record) for p in self.network.populations}
         populations, projections = len(self.network.populations), len(self.network.projections)
         self.counters = {
-            name: np.zeros(populations if name in ("spikes", "grades") else projections, np.int64)
+            name: np.zeros(populations if name in abi.PER_POPULATION else projections, np.int64)
             for name in abi.COUNTERS
         }
 
@@ -225,6 +232,18 @@ class _Run:
         result = arrays.final_v if arrays.total is None else arrays.total
         assert result is not None
         return result.reshape(self.samples, -1).astype(np.int64)
+
+    def profile(self) -> dict[str, dict[str, int]]:
+        """Nanoseconds per population; image steps per projection that ran event-driven and dense."""
+        populations = [population.name for population in self.network.populations]
+        projections = [projection.name for projection in self.network.projections]
+        return {
+            kind: dict(
+                zip(populations if kind in abi.PER_POPULATION else projections, counts.tolist(), strict=True)
+            )
+            for kind, counts in self.counters.items()
+            if kind in ("nanoseconds", "event_steps", "dense_steps")
+        }
 
     def _counts(self) -> Counts:
         counts = Counts(self.samples, self.steps)

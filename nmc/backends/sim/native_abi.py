@@ -53,7 +53,8 @@ class ProjectionRow(Structure):
     )
 
 
-COUNTERS = ("spikes", "grades", "synops", "graded_synops", "event_steps", "dense_steps")
+COUNTERS = ("spikes", "grades", "synops", "graded_synops", "event_steps", "dense_steps", "nanoseconds")
+PER_POPULATION = ("spikes", "grades", "nanoseconds")
 
 
 class Counters(Structure):

@@ -65,6 +65,7 @@ struct nmc_counters {
   int64_t *spikes, *grades;
   int64_t *synops, *graded_synops;
   int64_t *event_steps, *dense_steps;  // per projection: image steps that ran event-driven and dense
+  int64_t *nanoseconds;                // per population: its currents, neurons, event lists and counts
 };
 
 // What a run writes for one population; NULL where it is not wanted.

@@ -79,9 +79,15 @@ NMC_INLINE int32_t quad_at(const uint8_t *p) {
 
 #if defined(NMC_AVX512)
 
+// total += four products per lane. Written out, because GCC 12 copies every accumulator around the intrinsic and then
+// runs out of registers.
+NMC_INLINE void multiply_add(__m512i &total, __m512i x, __m512i weights) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(total) : "v"(x), "v"(weights));
+}
+
 // VECTORS * 16 output channels. u8 x s8 products are summed in 32 bits without saturation.
 template <int ROWS, int VECTORS>
-NMC_INLINE void tile(const uint8_t *const *rows, const Segment *segments, int segment_count, const int8_t *weights,
+NMC_NOINLINE void tile(const uint8_t *const *rows, const Segment *segments, int segment_count, const int8_t *weights,
                      int shift, bool add, int32_t *acc, int width) {
   __m512i total[ROWS][VECTORS] = {};
   for (int i = 0; i < segment_count; i++) {
@@ -92,7 +98,7 @@ NMC_INLINE void tile(const uint8_t *const *rows, const Segment *segments, int se
       NMC_UNROLL for (int j = 0; j < VECTORS; j++) column[j] = _mm512_loadu_si512(w + 64 * j);
       NMC_UNROLL for (int r = 0; r < ROWS; r++) {
         const __m512i x = _mm512_set1_epi32(quad_at(rows[r] + at));
-        NMC_UNROLL for (int j = 0; j < VECTORS; j++) total[r][j] = _mm512_dpbusd_epi32(total[r][j], x, column[j]);
+        NMC_UNROLL for (int j = 0; j < VECTORS; j++) multiply_add(total[r][j], x, column[j]);
       }
     }
   }
@@ -128,7 +134,7 @@ NMC_INLINE int tile_any(int sub_width, int left, const uint8_t *const *rows, con
 // 8 output channels per vector, 16 per VECTORS = 2. Pairs of products are summed in 16 bits: |x w| <= 127 * 128, so
 // a pair cannot saturate; after `flush` of them the sums are widened.
 template <int ROWS, int VECTORS>
-NMC_INLINE void tile(const uint8_t *const *rows, const Segment *segments, int segment_count, const int8_t *weights,
+NMC_NOINLINE void tile(const uint8_t *const *rows, const Segment *segments, int segment_count, const int8_t *weights,
                      int shift, bool add, int32_t *acc, int width, int sub_width, int flush) {
   const __m256i ones = _mm256_set1_epi16(1);
   __m256i part[ROWS][VECTORS] = {}, total[ROWS][VECTORS] = {};

@@ -4,7 +4,8 @@
 // Weights are stored as bytes w + 128, rows of `width` output channels. A unit of U bytes holds channel i of its lower
 // half at byte 2i and channel i of its upper half at byte 2i + 1, so that as 16-bit lanes x = low + 256 high. Then
 // sum(x >> 8) = sum(high), and sum(x) - 256 sum(high) = sum(low), both modulo 2**16 and therefore exact for up to
-// 257 rows: one load, one shift and two additions for U weights, without widening a single byte.
+// 257 rows: one load, one shift and two additions for U weights, without widening a single byte. Rows of half a vector
+// or less are stored in channel order and widened as they are loaded, which takes fewer instructions.
 #pragma once
 #include "kernels.h"
 #include "simd.h"
@@ -33,15 +34,19 @@ template <> struct Unit<64> {
 
 constexpr int unit_of(int width) { return width < kVector ? width : kVector; }
 
-// Appends `count` entries moved by `base` rows, as byte offsets into the weights; writes up to 15 entries more.
-NMC_INLINE uint32_t *append(uint32_t *list, const uint32_t *entries, uint32_t count, uint32_t base, int log_width) {
-  for (uint32_t i = 0; i < count; i += kLanes) {
-    for (int lane = 0; lane < kLanes; lane += kInts) {
-      const I32 moved = (load(reinterpret_cast<const int32_t *>(entries + i + lane)) + splat(static_cast<int32_t>(base)))
-                        << log_width;
-      store(reinterpret_cast<int32_t *>(list + i + lane), moved);
-    }
+NMC_INLINE void move_lanes(uint32_t *to, const uint32_t *from, I32 base, int log_width) {
+  for (int lane = 0; lane < kLanes; lane += kInts) {
+    const I32 moved = (load(reinterpret_cast<const int32_t *>(from + lane)) + base) << log_width;
+    store(reinterpret_cast<int32_t *>(to + lane), moved);
   }
+}
+
+// Appends `count` entries moved by `base` rows, as byte offsets into the weights; writes up to kListPad entries more.
+NMC_INLINE uint32_t *append(uint32_t *list, const uint32_t *entries, uint32_t count, uint32_t base, int log_width) {
+  const I32 moved = splat(static_cast<int32_t>(base));
+  move_lanes(list, entries, moved, log_width);  // unconditionally: most kernel rows hold less than 32 events
+  move_lanes(list + kLanes, entries + kLanes, moved, log_width);
+  for (uint32_t i = 2 * kLanes; i < count; i += kLanes) move_lanes(list + i, entries + i, moved, log_width);
   return list + count;
 }
 
@@ -75,44 +80,84 @@ NMC_INLINE uint32_t merge(const Geometry &g, const Events &e, int y, int x, size
   return (count + kRowsPerTurn - 1) / kRowsPerTurn * kRowsPerTurn;
 }
 
+constexpr bool is_narrow(int width) { return 2 * width <= kVector; }
+
+// Sums of up to kRowsPerFlush rows (biased by 128 each), in channel order.
 template <int WIDTH>
-NMC_INLINE void sum_rows(const uint32_t *list, uint32_t count, const uint8_t *weights, int shift, bool add,
-                         int32_t *acc) {
+NMC_INLINE void sum_split(const uint32_t *list, const uint32_t *end, const uint8_t *weights, uint16_t *sums) {
   constexpr int U = unit_of(WIDTH), kUnits = WIDTH / U;
   typedef typename Unit<U>::V V;
   typedef typename Unit<U>::Loose Loose;
-  alignas(64) uint16_t sums[WIDTH];
-  alignas(64) int32_t total[WIDTH];
-  bool flushed = false;
-  for (uint32_t start = 0; start < count; start += kRowsPerFlush) {
-    const uint32_t stop = start + kRowsPerFlush < count ? start + kRowsPerFlush : count;
-    V all[kUnits] = {}, high[kUnits] = {};
-    for (uint32_t i = start; i < stop; i += kRowsPerTurn) {
-      NMC_UNROLL for (int r = 0; r < kRowsPerTurn; r++) {
-        const uint8_t *row = weights + list[i + r];
-        NMC_UNROLL for (int j = 0; j < kUnits; j++) {
-          const V x = *reinterpret_cast<const Loose *>(row + j * U);
-          all[j] += x;
-          high[j] += x >> 8;
-        }
+  V all[kUnits] = {}, high[kUnits] = {};
+  for (; list < end; list += kRowsPerTurn) {
+    NMC_UNROLL for (int r = 0; r < kRowsPerTurn; r++) {
+      const uint8_t *row = weights + list[r];
+      NMC_UNROLL for (int j = 0; j < kUnits; j++) {
+        const V x = *reinterpret_cast<const Loose *>(row + j * U);
+        all[j] += x;
+        high[j] += x >> 8;
       }
     }
-    NMC_UNROLL for (int j = 0; j < kUnits; j++) {
-      *reinterpret_cast<Loose *>(sums + j * U) = all[j] - (high[j] << 8);
-      *reinterpret_cast<Loose *>(sums + j * U + U / 2) = high[j];
+  }
+  NMC_UNROLL for (int j = 0; j < kUnits; j++) {
+    *reinterpret_cast<Loose *>(sums + j * U) = all[j] - (high[j] << 8);
+    *reinterpret_cast<Loose *>(sums + j * U + U / 2) = high[j];
+  }
+}
+
+#if defined(NMC_AVX512) || defined(NMC_AVX2)
+NMC_INLINE __m256i widen_row(const uint8_t *row) {
+  return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)row));
+}
+#endif
+
+// The same for rows of 16 channels (AVX2, AVX-512) or 32 (AVX-512).
+template <int WIDTH>
+NMC_INLINE void sum_narrow(const uint32_t *list, const uint32_t *end, const uint8_t *weights, uint16_t *sums) {
+#if defined(NMC_AVX512)
+  if (WIDTH == 32) {
+    __m512i even = _mm512_setzero_si512(), odd = even;
+    for (; list < end; list += kRowsPerTurn) {
+      NMC_UNROLL for (int r = 0; r < kRowsPerTurn; r += 2) {
+        const __m256i *row = (const __m256i *)(weights + list[r]), *next = (const __m256i *)(weights + list[r + 1]);
+        even = _mm512_add_epi16(even, _mm512_cvtepu8_epi16(_mm256_loadu_si256(row)));
+        odd = _mm512_add_epi16(odd, _mm512_cvtepu8_epi16(_mm256_loadu_si256(next)));
+      }
     }
-    const int32_t offset = -128 * static_cast<int32_t>(stop - start);
-    if (!flushed) {
-      for (int c = 0; c < WIDTH; c++) total[c] = sums[c] + offset;
-      flushed = true;
-    } else {
-      for (int c = 0; c < WIDTH; c++) total[c] += sums[c] + offset;
+    _mm512_storeu_si512(sums, _mm512_add_epi16(even, odd));
+    return;
+  }
+#endif
+#if defined(NMC_AVX512) || defined(NMC_AVX2)
+  __m256i even = _mm256_setzero_si256(), odd = even;
+  for (; list < end; list += kRowsPerTurn) {
+    NMC_UNROLL for (int r = 0; r < kRowsPerTurn; r += 2) {
+      even = _mm256_add_epi16(even, widen_row(weights + list[r]));
+      odd = _mm256_add_epi16(odd, widen_row(weights + list[r + 1]));
     }
   }
-  if (add) {
-    for (int c = 0; c < WIDTH; c++) acc[c] += total[c] << shift;
-  } else {
-    for (int c = 0; c < WIDTH; c++) acc[c] = total[c] << shift;
+  _mm256_storeu_si256((__m256i *)sums, _mm256_add_epi16(even, odd));
+#endif
+}
+
+template <int WIDTH>
+NMC_INLINE void sum_rows(const uint32_t *list, uint32_t count, const uint8_t *weights, int shift, bool add,
+                         int32_t *acc) {
+  alignas(64) uint16_t sums[WIDTH];
+  constexpr int kVectors = WIDTH / kInts;
+  I32 total[kVectors] = {};
+  const uint32_t *end = list + count;
+  do {
+    const uint32_t *stop = end - list > kRowsPerFlush ? list + kRowsPerFlush : end;
+    if constexpr (is_narrow(WIDTH)) sum_narrow<WIDTH>(list, stop, weights, sums);
+    else sum_split<WIDTH>(list, stop, weights, sums);
+    NMC_UNROLL for (int j = 0; j < kVectors; j++) total[j] += widen(sums + j * kInts);
+    list = stop;
+  } while (list < end);
+  const I32 bias = splat(128 * static_cast<int32_t>(count));
+  NMC_UNROLL for (int j = 0; j < kVectors; j++) {
+    const I32 current = (total[j] - bias) << shift;
+    store(acc + j * kInts, add ? load(acc + j * kInts) + current : current);
   }
 }
 
@@ -136,13 +181,13 @@ size_t event_bytes(int width, int window, int taps) {
 }
 
 void pack_event(const int8_t *dense_weights, int width, int window, int taps, uint8_t *out) {
-  const int unit = unit_of(width);
+  const int unit = is_narrow(width) ? 1 : unit_of(width);
   const size_t rows = static_cast<size_t>(window) * taps;
   for (size_t row = 0; row < rows; row++) {
     const size_t tap = row / window, channel = row % window;
     for (int o = 0; o < width; o++) {
       const int in_unit = o % unit, half = unit / 2;
-      const int place = o - in_unit + (in_unit < half ? 2 * in_unit : 2 * (in_unit - half) + 1);
+      const int place = unit == 1 ? o : o - in_unit + (in_unit < half ? 2 * in_unit : 2 * (in_unit - half) + 1);
       out[row * width + place] = static_cast<uint8_t>(dense_weights[(o * static_cast<size_t>(window) + channel) * taps + tap] + 128);
     }
   }

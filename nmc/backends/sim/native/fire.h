@@ -28,49 +28,71 @@ NMC_INLINE I32 fold(I32 u) {
   return subtract_where(u, greater(splat(1 - kFold), u), splat(-2 * kFold));
 }
 
-template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS, int VECTORS>
-NMC_INLINE void fire_vectors(const FireArgs &f, int channel) {
-  I32 u[VECTORS], v[VECTORS];
-  NMC_UNROLL for (int j = 0; j < VECTORS; j++) {
-    const int c = channel + j * kInts;
-    u[j] = HAS_U && f.u_in ? load(f.u_in + c) : I32{};
-    v[j] = f.v_in ? load(f.v_in + c) : I32{};
-  }
-  for (int t = 0; t < f.steps; t++) {
+// VECTORS vectors of channels at each of SITES sites: enough independent chains to hide the latency of an update.
+template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS, int SITES, int VECTORS>
+NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
+  I32 u[SITES][VECTORS], v[SITES][VECTORS];
+  NMC_UNROLL for (int i = 0; i < SITES; i++) {
     NMC_UNROLL for (int j = 0; j < VECTORS; j++) {
       const int c = channel + j * kInts;
-      I32 current = load(f.acc + t * f.acc_step + c) << kWeightShift;
-      if (HAS_U) current += decay(u[j], load(f.keep_u + c));
-      if (FOLDS) current = fold(current);
-      u[j] = current;
-      I32 next = current + load(f.bias + c);
-      if (V_MODE == kIntegrate) next += v[j];
-      if (V_MODE == kLeak) next += decay(v[j], load(f.keep_v + c));
-      next = maximum(minimum(next, splat(kLimit)), splat(-kLimit));
-      const Mask spikes = greater(next, load(f.threshold + c));
-      v[j] = SOFT ? subtract_where(next, spikes, load(f.drop + c)) : zero_where(next, spikes);
-      put_spikes(f.out + t * f.out_step + c, spikes);
-      if (f.record_v) {
-        store(f.record_u + t * f.record_step + c, u[j]);
-        store(f.record_v + t * f.record_step + c, v[j]);
+      u[i][j] = HAS_U && sites[i].u_in ? load(sites[i].u_in + c) : I32{};
+      v[i][j] = sites[i].v_in ? load(sites[i].v_in + c) : I32{};
+    }
+  }
+  const int steps = sites[0].steps;
+  const bool records = sites[0].record_v != nullptr;
+  for (int t = 0; t < steps; t++) {
+    NMC_UNROLL for (int i = 0; i < SITES; i++) {
+      const FireArgs &f = sites[i];
+      NMC_UNROLL for (int j = 0; j < VECTORS; j++) {
+        const int c = channel + j * kInts;
+        I32 current = load(f.acc + t * f.acc_step + c) << kWeightShift;
+        if (HAS_U) current += decay(u[i][j], load(f.keep_u + c));
+        if (FOLDS) current = fold(current);
+        u[i][j] = current;
+        I32 next = current + load(f.bias + c);
+        if (V_MODE == kIntegrate) next += v[i][j];
+        if (V_MODE == kLeak) next += decay(v[i][j], load(f.keep_v + c));
+        next = maximum(minimum(next, splat(kLimit)), splat(-kLimit));
+        const Mask spikes = greater(next, load(f.threshold + c));
+        v[i][j] = SOFT ? subtract_where(next, spikes, load(f.drop + c)) : zero_where(next, spikes);
+        put_spikes(f.out + t * f.out_step + c, spikes);
+        if (records) {
+          store(f.record_u + t * f.record_step + c, u[i][j]);
+          store(f.record_v + t * f.record_step + c, v[i][j]);
+        }
       }
     }
   }
-  NMC_UNROLL for (int j = 0; j < VECTORS; j++) {
-    const int c = channel + j * kInts;
-    if (f.u_out) store(f.u_out + c, u[j]);
-    if (f.v_out) store(f.v_out + c, v[j]);
+  NMC_UNROLL for (int i = 0; i < SITES; i++) {
+    NMC_UNROLL for (int j = 0; j < VECTORS; j++) {
+      const int c = channel + j * kInts;
+      if (sites[i].u_out) store(sites[i].u_out + c, u[i][j]);
+      if (sites[i].v_out) store(sites[i].v_out + c, v[i][j]);
+    }
   }
 }
 
-template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS>
-void fire(const FireArgs &f) {
+template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS, int SITES>
+NMC_INLINE void fire_sites(const FireArgs *sites) {
   constexpr int kOne = kLanes / kInts;  // vectors per 16 channels
   int c = 0;
 #if defined(NMC_AVX512)
-  for (; c + 4 * kLanes <= f.width; c += 4 * kLanes) fire_vectors<HAS_U, V_MODE, SOFT, FOLDS, 4>(f, c);
+  if (SITES == 1)
+    for (; c + 4 * kLanes <= sites->width; c += 4 * kLanes)
+      fire_vectors<HAS_U, V_MODE, SOFT, FOLDS, SITES, 4>(sites, c);
 #endif
-  for (; c < f.width; c += kLanes) fire_vectors<HAS_U, V_MODE, SOFT, FOLDS, kOne>(f, c);
+  for (; c < sites->width; c += kLanes) fire_vectors<HAS_U, V_MODE, SOFT, FOLDS, SITES, kOne>(sites, c);
+}
+
+template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS>
+void fire(const FireArgs *sites, int count) {
+  int done = 0;
+#if defined(NMC_AVX512)
+  if (sites->width < 4 * kLanes)
+    for (; done + 4 <= count; done += 4) fire_sites<HAS_U, V_MODE, SOFT, FOLDS, 4>(sites + done);
+#endif
+  for (; done < count; done++) fire_sites<HAS_U, V_MODE, SOFT, FOLDS, 1>(sites + done);
 }
 
 void relay(const FireArgs &f, bool wide) {

@@ -73,13 +73,14 @@ struct WindowArgs {  // depthwise convolution, pool, identity
   Geometry geometry;
   MapView map;
   bool wide;               // int32 payloads
+  int max_payload;
   const int32_t *weights;  // depthwise [tap][cs of the target], else [cs of the target]; at this block's first channel
   size_t tap_stride;       // depthwise
   int first_channel;
   int shift;
 };
 
-struct FireArgs {  // one site, one channel block
+struct FireArgs {  // one site, one channel block; sites of one call have the same steps and width
   int steps, width;
   const int32_t *acc;
   size_t acc_step;  // 0 when the current is the same in every step
@@ -97,7 +98,7 @@ enum VMode { kForget = 0, kIntegrate = 1, kLeak = 2 };  // keep_v = 0, 4096, any
 using StripEventFn = void (*)(const EventArgs &, const Strip &);
 using StripDenseFn = void (*)(const DenseArgs &, const Strip &);
 using StripWindowFn = void (*)(const WindowArgs &, const Strip &);
-using FireFn = void (*)(const FireArgs &);
+using FireFn = void (*)(const FireArgs *sites, int count);
 
 struct Kernels {
   const char *name;
@@ -110,13 +111,18 @@ struct Kernels {
   StripWindowFn depthwise, pool, identity;
   FireFn fire[2][3][2][2];  // [has u][VMode][soft reset][folds]
   void (*relay)(const FireArgs &, bool wide);
+  // out = first + second, bytes; second may be NULL.
+  void (*add_bytes)(uint8_t *out, const uint8_t *first, const uint8_t *second, size_t n);
   // Packing: `dense_weights` is [channel of the block][channel of the window][tap], zero where nothing is connected.
   size_t (*event_bytes)(int width, int window, int taps);
   void (*pack_event)(const int8_t *dense_weights, int width, int window, int taps, uint8_t *out);
   size_t (*dense_bytes)(int width, int quads, int taps);
   void (*pack_dense)(const int8_t *dense_weights, int width, int window, int quads, int taps, int8_t *out);
-  // One row of a byte map: non-zero payloads and their sum per column; and the repeated list of a window.
+  // One row of a byte map: non-zero payloads and their sum per column (written only when not binary, else equal).
   void (*count_row)(const uint8_t *row, int columns, int cs, bool binary, int32_t *events, int32_t *grades);
+  // Sum of products; |counts| * weights < 2**31 each.
+  int64_t (*dot)(const int32_t *counts, const int32_t *weights, int n);
+  // The repeated list of a window of one row of a byte map.
   size_t (*list_row)(const uint8_t *row, int columns, int cs, int first, int window, bool binary, uint32_t *out,
                      uint32_t *offsets);
 };

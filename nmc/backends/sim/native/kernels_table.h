@@ -49,11 +49,13 @@ Kernels make_kernels(const char *name) {
   fill_fire<false>(k.fire[0]);
   fill_fire<true>(k.fire[1]);
   k.relay = relay;
+  k.add_bytes = add_bytes;
   k.event_bytes = event_bytes;
   k.pack_event = pack_event;
   k.dense_bytes = dense_bytes;
   k.pack_dense = pack_dense;
   k.count_row = count_row;
+  k.dot = dot;
   k.list_row = list_row;
   return k;
 }

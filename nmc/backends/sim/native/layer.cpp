@@ -11,6 +11,7 @@ namespace nmc {
 namespace {
 
 constexpr size_t kStripBytes = 16384;  // currents of a strip: half of a small L1 cache
+constexpr int kFireSites = 8;
 constexpr int kMergedColumns = 8;      // images are merged into one strip while their rows are shorter than this
 
 int log_width(int width) { return width == 128 ? 3 : width == 64 ? 2 : width == 32 ? 1 : 0; }
@@ -46,11 +47,11 @@ class Layer {
     // A strip of which every step has the same current keeps one row per site.
     varying_ = std::any_of(feeds_.begin(), feeds_.end(), [](const Feed &feed) { return !feed.constant; });
     current_steps_ = varying_ ? steps_ : 1;
-    zero_.assign(kMaxBlock, 0);
   }
 
   void run() {
     const Population &p = population_;
+    if (is_byte_sum()) return add_maps();
     take_scratch();
     const int64_t per_block = static_cast<int64_t>(groups_) * p.height;
     job_.team.each(per_block * static_cast<int64_t>(p.blocks.size()), [&](int64_t task, int worker) {
@@ -104,6 +105,27 @@ class Layer {
     Map &map = job_.maps[feed.projection->source];
     for (const Window &window : feed.projection->windows)
       lists.push_back(&lists_for(plan_, map, window, valued, wanted, job_.team, plan_.arena));
+  }
+
+  // A relay that adds byte payloads one to one, such as a SEW join: no 32-bit currents are needed.
+  bool is_byte_sum() const {
+    return population_.kind == NMC_RELAY && !population_.wide &&
+           std::all_of(feeds_.begin(), feeds_.end(), [&](const Feed &feed) {
+             return feed.projection->is_plain_copy && !feed.source->wide && feed.constant == population_.constant;
+           });
+  }
+
+  void add_maps() {
+    const size_t bytes = population_.step_elements();
+    job_.team.each(static_cast<int64_t>(job_.images) * steps_, [&](int64_t step, int) {
+      uint8_t *out = map_.data + step * map_.step_stride();
+      const uint8_t *sum = nullptr;
+      for (const Feed &feed : feeds_) {
+        const uint8_t *from = feed.map->data + step * feed.map->step_stride();
+        if (sum || feeds_.size() == 1) plan_.kernels->add_bytes(out, from, sum, bytes);
+        sum = sum ? out : from;
+      }
+    });
   }
 
   void take_scratch() {
@@ -246,6 +268,7 @@ class Layer {
     const WindowArgs args = {p.geometry,
                              feed.map->view(),
                              feed.source->wide,
+                             feed.source->max_payload,
                              p.channel_weights.data() + first_channel,
                              static_cast<size_t>(population_.cs),
                              first_channel,
@@ -274,39 +297,43 @@ class Layer {
   }
 
   void fire_strip(int64_t b, const Strip &strip, const int32_t *host_bias) const {
+    FireArgs sites[kFireSites];
+    for (int first = 0; first < strip.sites; first += kFireSites) {
+      const int count = std::min(kFireSites, strip.sites - first);
+      for (int i = 0; i < count; i++) sites[i] = fire_args(b, strip, first + i, host_bias);
+      if (population_.kind != NMC_RELAY) population_.fire(sites, count);
+      else for (int i = 0; i < count; i++) plan_.kernels->relay(sites[i], population_.wide);
+    }
+  }
+
+  FireArgs fire_args(int64_t b, const Strip &strip, int site, const int32_t *host_bias) const {
     const Population &p = population_;
     const int channel = p.blocks[b].first;
-    for (int site = 0; site < strip.sites; site++) {
-      const size_t at = pixel(strip, site), image = strip.image[site];
-      const size_t out = image * map_.image_stride() + at * p.cs + channel;
-      const size_t state = image * p.step_elements() + at * p.cs + channel;
-      const size_t record = image * job_.steps * p.step_elements() + at * p.cs + channel;
-      FireArgs f = {};
-      f.steps = steps_;
-      f.width = strip.width;
-      f.acc = strip.acc + static_cast<size_t>(site) * strip.steps * strip.width;
-      f.acc_step = varying_ ? strip.width : 0;
-      f.out = map_.data + out * p.payload_bytes();
-      f.out_step = map_.step_stride();
-      if (p.kind == NMC_RELAY) {
-        plan_.kernels->relay(f, p.wide);
-        continue;
-      }
-      f.bias = host_bias ? host_bias + static_cast<size_t>(site) * strip.width : p.bias.at(at, channel);
-      f.threshold = p.threshold.at(at, channel);
-      f.drop = p.drop.at(at, channel);
-      f.keep_u = p.keep_u.at(at, channel);
-      f.keep_v = p.keep_v.at(at, channel);
-      const State &kept = job_.state;
-      f.u_in = kept.carried && kept.u ? kept.u + state : nullptr;
-      f.v_in = kept.carried && kept.v ? kept.v + state : p.v0.present ? p.v0.at(at, channel) : nullptr;
-      f.u_out = kept.u ? kept.u + state : nullptr;
-      f.v_out = kept.v ? kept.v + state : nullptr;
-      f.record_u = job_.recording.u ? job_.recording.u + record : nullptr;
-      f.record_v = job_.recording.v ? job_.recording.v + record : nullptr;
-      f.record_step = p.step_elements();
-      p.fire(f);
-    }
+    const size_t at = pixel(strip, site), image = strip.image[site];
+    const size_t state = image * p.step_elements() + at * p.cs + channel;
+    const size_t record = image * job_.steps * p.step_elements() + at * p.cs + channel;
+    FireArgs f = {};
+    f.steps = steps_;
+    f.width = strip.width;
+    f.acc = strip.acc + static_cast<size_t>(site) * strip.steps * strip.width;
+    f.acc_step = varying_ ? strip.width : 0;
+    f.out = map_.data + (image * map_.image_stride() + at * p.cs + channel) * p.payload_bytes();
+    f.out_step = map_.step_stride();
+    if (p.kind == NMC_RELAY) return f;
+    f.bias = host_bias ? host_bias + static_cast<size_t>(site) * strip.width : p.bias.at(at, channel);
+    f.threshold = p.threshold.at(at, channel);
+    f.drop = p.drop.at(at, channel);
+    f.keep_u = p.keep_u.at(at, channel);
+    f.keep_v = p.keep_v.at(at, channel);
+    const State &kept = job_.state;
+    f.u_in = kept.carried && kept.u ? kept.u + state : nullptr;
+    f.v_in = kept.carried && kept.v ? kept.v + state : p.v0.present ? p.v0.at(at, channel) : nullptr;
+    f.u_out = kept.u ? kept.u + state : nullptr;
+    f.v_out = kept.v ? kept.v + state : nullptr;
+    f.record_u = job_.recording.u ? job_.recording.u + record : nullptr;
+    f.record_v = job_.recording.v ? job_.recording.v + record : nullptr;
+    f.record_step = p.step_elements();
+    return f;
   }
 
   const LayerJob &job_;
@@ -317,7 +344,6 @@ class Layer {
   bool varying_;
   std::vector<Feed> feeds_, host_feeds_;
   std::vector<Scratch> scratch_;
-  std::vector<int32_t> zero_;
 };
 
 }  // namespace

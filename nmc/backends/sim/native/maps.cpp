@@ -3,6 +3,8 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <numeric>
+#include <utility>
 
 namespace nmc {
 
@@ -40,11 +42,50 @@ void count_wide_row(const int32_t *row, int columns, int cs, int channels, int32
 }
 
 struct Tally {
-  std::vector<int64_t> synops, graded;  // per outgoing projection
-  std::vector<int32_t> events, narrow;  // per column
-  std::vector<int64_t> grades;
+  std::vector<int64_t> synops, graded;   // per outgoing projection
+  std::vector<int32_t> events, grades;   // per column
+  std::vector<int64_t> wide_grades;      // per column
   int64_t event_sum = 0, grade_sum = 0;
 };
+
+template <class A, class B>
+int64_t sum_of_products(const std::vector<A> &a, const std::vector<B> &b) {
+  int64_t sum = 0;
+  for (size_t i = 0; i < a.size(); i++) sum += static_cast<int64_t>(a[i]) * b[i];
+  return sum;
+}
+
+template <class A>
+int64_t sum_of(const std::vector<A> &a) {
+  return std::accumulate(a.begin(), a.end(), int64_t{0});
+}
+
+// Counts one row; returns its (events, grades).
+std::pair<int64_t, int64_t> tally_row(const Plan &plan, const Map &map, size_t r, Tally &tally) {
+  const Population &p = *map.population;
+  const bool binary = p.max_payload <= 1 && !p.wide;
+  if (p.wide)
+    count_wide_row(reinterpret_cast<const int32_t *>(map.row(r)), p.width, p.cs, p.channels, tally.events.data(),
+                   tally.wide_grades.data());
+  else
+    plan.kernels->count_row(map.row(r), p.width, p.cs, binary, tally.events.data(), tally.grades.data());
+  const int64_t events = sum_of(tally.events);
+  if (events == 0) return {0, 0};
+  const int64_t grades = binary ? events : p.wide ? sum_of(tally.wide_grades) : sum_of(tally.grades);
+  const size_t y = r % p.height;
+  for (size_t i = 0; i < p.outgoing.size(); i++) {
+    const Projection &projection = plan.projections[p.outgoing[i]];
+    const int64_t synops = plan.kernels->dot(tally.events.data(), projection.columns.data(), p.width);
+    const int64_t graded = binary   ? synops
+                           : p.wide ? sum_of_products(tally.wide_grades, projection.columns)
+                                    : plan.kernels->dot(tally.grades.data(), projection.columns.data(), p.width);
+    tally.synops[i] += synops * projection.rows[y];
+    tally.graded[i] += graded * projection.rows[y];
+  }
+  tally.event_sum += events;
+  tally.grade_sum += grades;
+  return {events, grades};
+}
 
 }  // namespace
 
@@ -55,44 +96,17 @@ void count_map(const Plan &plan, int index, Map &map, int repeats, Team &team, c
     tally.synops.assign(p.outgoing.size(), 0);
     tally.graded.assign(p.outgoing.size(), 0);
     tally.events.resize(p.width);
-    tally.narrow.resize(p.width);
     tally.grades.resize(p.width);
+    tally.wide_grades.resize(p.width);
   }
   std::vector<int64_t> row_grades(map.row_count());
   const size_t rows = map.row_count();
   const size_t per_task = std::max<size_t>(1, 65536 / (map.row_stride() + 1));
   team.each((rows + per_task - 1) / per_task, [&](int64_t task, int worker) {
-    Tally &tally = tallies[worker];
     for (size_t r = task * per_task; r < std::min(rows, (task + 1) * per_task); r++) {
-      if (p.wide) {
-        count_wide_row(reinterpret_cast<const int32_t *>(map.row(r)), p.width, p.cs, p.channels, tally.events.data(),
-                       tally.grades.data());
-      } else {
-        plan.kernels->count_row(map.row(r), p.width, p.cs, p.max_payload <= 1, tally.events.data(),
-                                tally.narrow.data());
-        std::copy(tally.narrow.begin(), tally.narrow.end(), tally.grades.begin());
-      }
-      int64_t events = 0, grades = 0;
-      for (int x = 0; x < p.width; x++) {
-        events += tally.events[x];
-        grades += tally.grades[x];
-      }
-      map.row_events[r] = static_cast<uint32_t>(events);
-      row_grades[r] = grades;
-      tally.event_sum += events;
-      tally.grade_sum += grades;
-      if (grades == 0) continue;
-      const size_t y = r % p.height;
-      for (size_t i = 0; i < p.outgoing.size(); i++) {
-        const Projection &projection = plan.projections[p.outgoing[i]];
-        int64_t synops = 0, graded = 0;
-        for (int x = 0; x < p.width; x++) {
-          synops += tally.events[x] * projection.columns[x];
-          graded += tally.grades[x] * projection.columns[x];
-        }
-        tally.synops[i] += synops * projection.rows[y];
-        tally.graded[i] += graded * projection.rows[y];
-      }
+      const std::pair<int64_t, int64_t> sums = tally_row(plan, map, r, tallies[worker]);
+      map.row_events[r] = static_cast<uint32_t>(sums.first);
+      row_grades[r] = sums.second;
     }
   });
   const size_t rows_per_image = static_cast<size_t>(map.steps) * p.height;

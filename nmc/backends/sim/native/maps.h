@@ -35,11 +35,18 @@ struct Map {
   std::vector<int64_t> image_grades, image_events;
   std::vector<std::unique_ptr<Lists>> lists;
 
-  size_t step_stride() const { return population->step_elements(); }
+  // An odd number of cache lines: the steps of one site, which are read together, then lie in different cache sets.
+  size_t step_stride() const {
+    const size_t lines = (population->step_elements() * population->payload_bytes() + 63) / 64;
+    return (lines | 1) * 64 / population->payload_bytes();
+  }
   size_t image_stride() const { return step_stride() * steps; }
   size_t row_count() const { return static_cast<size_t>(images) * steps * population->height; }
   size_t row_stride() const { return static_cast<size_t>(population->width) * population->cs; }
-  uint8_t *row(size_t r) const { return data + r * row_stride() * population->payload_bytes(); }
+  uint8_t *row(size_t r) const {
+    const size_t at = r / population->height * step_stride() + r % population->height * row_stride();
+    return data + at * population->payload_bytes();
+  }
   MapView view() const { return {data, image_stride(), population->constant ? 0 : step_stride()}; }
 
   void allocate(const Population &of, int image_count, int step_count, Arena &arena);

@@ -33,8 +33,8 @@ VMode v_mode(const Parameter &keep_v) {
 }
 
 // How many outputs each source row (or column) reaches along one axis.
-std::vector<int64_t> fan(int source, int target, int kernel, int stride, int pad, int dilation) {
-  std::vector<int64_t> hits(source, 0);
+std::vector<int32_t> fan(int source, int target, int kernel, int stride, int pad, int dilation) {
+  std::vector<int32_t> hits(source, 0);
   for (int o = 0; o < target; o++)
     for (int k = 0; k < kernel; k++) {
       const int i = o * stride - pad + k * dilation;
@@ -102,6 +102,9 @@ void Plan::add_projection(const nmc_projection &from) {
     p.rows.assign(source.height, 1);
     p.columns.assign(source.width, 1);
   }
+  p.is_plain_copy = p.op == NMC_IDENTITY && p.shift == 0 && source.cs == target.cs &&
+                    std::all_of(static_cast<const int32_t *>(p.weight),
+                                static_cast<const int32_t *>(p.weight) + target.channels, [](int32_t w) { return w == 1; });
   target.incoming.push_back(index);
   target.has_host |= p.on_host;
   source.outgoing.push_back(index);

@@ -60,11 +60,12 @@ struct Projection {
   std::vector<int32_t> channel_weights;  // depthwise [tap][cs], pool and identity [cs], reshape [pixel][cs]
   std::vector<uint32_t> gather;          // reshape: element of the source map, [pixel][cs]
   // Fan-out of a source neuron = rows[y] * columns[x] * fan_channels.
-  std::vector<int64_t> rows, columns;
+  std::vector<int32_t> rows, columns;
   int64_t fan_channels = 1;
 
   int taps() const { return geometry.kernel_h * geometry.kernel_w; }
   bool is_convolution() const { return op == NMC_CONV && !depthwise; }
+  bool is_plain_copy = false;  // identity of weight 1
 };
 
 struct Plan {

@@ -16,6 +16,7 @@
 #endif
 
 #define NMC_INLINE static inline __attribute__((always_inline))
+#define NMC_NOINLINE static __attribute__((noinline))
 #define NMC_UNROLL _Pragma("GCC unroll 16")
 
 namespace nmc {
@@ -27,18 +28,31 @@ constexpr int kInts = kVector / 4;
 typedef int32_t I32 __attribute__((vector_size(NMC_VECTOR)));
 typedef uint32_t U32 __attribute__((vector_size(NMC_VECTOR)));
 typedef int32_t I32Loose __attribute__((vector_size(NMC_VECTOR), aligned(4), may_alias));
-typedef uint8_t Bytes __attribute__((vector_size(NMC_VECTOR / 4), aligned(1), may_alias));
-typedef int8_t SignedBytes __attribute__((vector_size(NMC_VECTOR / 4), aligned(1), may_alias));
+typedef uint8_t ByteVector __attribute__((vector_size(NMC_VECTOR)));
 
 NMC_INLINE I32 load(const int32_t *p) { return *reinterpret_cast<const I32Loose *>(p); }
 NMC_INLINE void store(int32_t *p, I32 v) { *reinterpret_cast<I32Loose *>(p) = v; }
 NMC_INLINE I32 splat(int32_t x) { return x - I32{}; }
-NMC_INLINE I32 widen(const uint8_t *p) {
-  return __builtin_convertvector(*reinterpret_cast<const Bytes *>(p), I32);
+#if defined(NMC_AVX512)
+NMC_INLINE I32 widen(const uint8_t *p) { return (I32)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+NMC_INLINE I32 widen(const int8_t *p) { return (I32)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+NMC_INLINE I32 widen(const uint16_t *p) { return (I32)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
+#elif defined(NMC_AVX2)
+NMC_INLINE I32 widen(const uint8_t *p) { return (I32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+NMC_INLINE I32 widen(const int8_t *p) { return (I32)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+NMC_INLINE I32 widen(const uint16_t *p) { return (I32)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)); }
+#else
+// Each byte into the top of a 32-bit lane; compilers turn the shuffle into two unpack instructions.
+NMC_INLINE I32 top_bytes(const void *p) {
+  uint32_t four;
+  memcpy(&four, p, sizeof four);
+  const ByteVector bytes = (ByteVector)(U32{four, 0, 0, 0}), zero = {};
+  return (I32)__builtin_shufflevector(bytes, zero, 16, 16, 16, 0, 16, 16, 16, 1, 16, 16, 16, 2, 16, 16, 16, 3);
 }
-NMC_INLINE I32 widen(const int8_t *p) {
-  return __builtin_convertvector(*reinterpret_cast<const SignedBytes *>(p), I32);
-}
+NMC_INLINE I32 widen(const uint8_t *p) { return (I32)((U32)top_bytes(p) >> 24); }
+NMC_INLINE I32 widen(const int8_t *p) { return top_bytes(p) >> 24; }
+NMC_INLINE I32 widen(const uint16_t *p) { return I32{p[0], p[1], p[2], p[3]}; }
+#endif
 NMC_INLINE I32 widen(const int32_t *p) { return load(p); }
 
 #if defined(NMC_AVX512)

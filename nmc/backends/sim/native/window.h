@@ -50,6 +50,32 @@ NMC_INLINE void window_sites(const WindowArgs &a, const Strip &s) {
   }
 }
 
+// Pool of bytes whose window sums stay below 256: added up as bytes, U channels at a time.
+template <int U>
+NMC_INLINE void pool_bytes(const WindowArgs &a, const Strip &s) {
+  typedef uint8_t V __attribute__((vector_size(U)));
+  typedef uint8_t Loose __attribute__((vector_size(U), aligned(1), may_alias));
+  const uint8_t *data = static_cast<const uint8_t *>(a.map.data);
+  for (int site = 0; site < s.sites; site++) {
+    for (int t = 0; t < s.steps; t++) {
+      int32_t *acc = s.acc + (static_cast<size_t>(site) * s.steps + t) * s.width;
+      const uint8_t *map = data + s.image[site] * a.map.image_stride + t * a.map.step_stride + a.first_channel;
+      for (int c = 0; c < s.width; c += U) {
+        V total = {};
+        taps(a.geometry, map + c, s.y, s.x[site],
+             [&](int, const uint8_t *payload) { total += *reinterpret_cast<const Loose *>(payload); });
+        alignas(64) uint8_t sums[U];
+        *reinterpret_cast<Loose *>(sums) = total;
+        NMC_UNROLL for (int j = 0; j < U; j += kInts) {
+          const I32 current = (widen(sums + j) * load(a.weights + c + j)) << a.shift;
+          int32_t *to = acc + c + j;
+          store(to, s.add ? load(to) + current : current);
+        }
+      }
+    }
+  }
+}
+
 template <class T>
 NMC_INLINE void identity_sites(const WindowArgs &a, const Strip &s) {
   const T *data = static_cast<const T *>(a.map.data);
@@ -74,7 +100,17 @@ void depthwise(const WindowArgs &a, const Strip &s) {
 
 void pool(const WindowArgs &a, const Strip &s) {
   if (a.wide) window_sites<int32_t, kPool>(a, s);
-  else window_sites<uint8_t, kPool>(a, s);
+  else if (a.max_payload * a.geometry.kernel_h * a.geometry.kernel_w > 255) window_sites<uint8_t, kPool>(a, s);
+  else if (s.width >= kVector) pool_bytes<kVector>(a, s);
+  else pool_bytes<kLanes>(a, s);
+}
+
+void add_bytes(uint8_t *out, const uint8_t *first, const uint8_t *second, size_t n) {
+  if (!second) {
+    memcpy(out, first, n);
+    return;
+  }
+  for (size_t i = 0; i < n; i++) out[i] = static_cast<uint8_t>(first[i] + second[i]);
 }
 
 void identity(const WindowArgs &a, const Strip &s) {
