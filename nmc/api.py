@@ -24,6 +24,7 @@ from nmc.frontend.lower import lower
 from nmc.frontend.nir_read import load_nir
 from nmc.frontend.opgraph import Input, OpGraph
 from nmc.ir import Encoding, Network, Stage
+from nmc.partition.check import check_mapping
 from nmc.passes import PassDone, pipeline, run_passes
 from nmc.quantize import ranges
 from nmc.quantize.precision import Granularity, Precision
@@ -297,8 +298,20 @@ def report(bundle: Bundle, trace: Trace | None = None, **facts: Any) -> Report:
 
 
 def check(path: str | Path) -> list[Finding]:
-    """Every finding on a model or bundle file, worst first; empty when nothing is wrong."""
-    return check_file(Path(path))
+    """Every finding on a model or bundle file, worst first; empty when nothing is wrong.
+
+    A bundle's reader and the checker of its mapping stop at their first finding.
+    """
+    path = Path(path)
+    if path.suffix != ".nmc" and not bundle_format.is_bundle(path):
+        return check_file(path)
+    try:
+        bundle = read(path)
+        if bundle.network.mapping is not None:
+            check_mapping(bundle.network, bundle.chip)
+    except NmcError as error:
+        return [Finding.of(error)]
+    return []
 
 
 def chips() -> tuple[str, ...]:

@@ -14,9 +14,7 @@ from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle, is_bundle
 from nmc.chip import load_chip
 from nmc.errors import CATALOGUE, EXIT_OK, NmcError
-from nmc.frontend.raw import Finding
 from nmc.npzfiles import Samples, is_trace, read_samples, read_trace, write_trace
-from nmc.partition.check import check_mapping
 from nmc.passes import PassDone, describe
 from nmc.progress import Reporter
 from nmc.reports import layout
@@ -236,20 +234,9 @@ def report_bundle(path: Path, trace: Path | None, constants: str | None) -> Docu
     return layout.document(report)
 
 
-def _check_bundle(path: Path) -> list[Finding]:
-    """What ``api.read`` and the checker of mappings refuse; each stops at its first finding."""
-    try:
-        bundle = api.read(path)
-        if bundle.network.mapping is not None:
-            check_mapping(bundle.network, bundle.chip)
-    except NmcError as error:
-        return [Finding.of(error)]
-    return []
-
-
 def check_file(path: Path) -> tuple[Document, int]:
     """All findings on a file, and the exit status of the first that is an error."""
-    findings = _check_bundle(path) if path.suffix == ".nmc" or is_bundle(path) else api.check(path)
+    findings = api.check(path)
     rows = [(one.severity, one.code, one.who, one.problem, one.remedy) for one in findings]
     table = table_of("", ("severity", "code", "who", "problem", "remedy"), rows)
     errors = [one for one in findings if one.severity == "error"]
