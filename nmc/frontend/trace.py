@@ -94,7 +94,7 @@ def trace_module(
     twin, notes = private_copy(torch, module, name)
     _check_dt(torch, twin, dt, name)
     mode = step_mode or detect_mode(twin)
-    tracer = Tracer(torch, name, _sizes(twin, steps), _dtype(torch, twin))
+    tracer = Tracer(torch, name, _sizes(twin, steps), dtype_of(torch, twin))
     tracer.notes += notes
     for path, part in list(twin.named_modules()):
         part.forward = tracer.wrap(part, path, find(part))
@@ -169,8 +169,9 @@ def _sizes(module: Any, steps: int | None) -> Sizes:
     return Sizes(time, batch if batch != time or batch > EXAMPLE_BATCH else batch + 1)
 
 
-def _dtype(torch: Any, module: Any) -> Any:
-    floats = [p.dtype for p in module.parameters() if p.is_floating_point()]
+def dtype_of(torch: Any, module: Any) -> Any:
+    """The precision that a module computes in."""
+    floats = [t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
     return floats[0] if floats else torch.get_default_dtype()
 
 
@@ -196,9 +197,8 @@ def _output(tracer: Tracer, result: Any) -> Value:
     values = list(values_in(result))
     readable = [value for value in values if not value.forbidden or value.forbidden == SOFTMAX]
     if not readable and values:
-        tracer.refuse(
-            f"returns nothing but what {values[0].forbidden.replace('reads', 'is', 1)}", "return the spikes"
-        )
+        problem, _, remedy = values[0].forbidden.partition("; ")
+        tracer.refuse(problem.replace("reads", "returns only", 1), remedy.replace("use", "return", 1))
     if not readable:
         tracer.refuse("its output does not depend on its input", "check what forward returns")
     first = readable[0]
@@ -226,7 +226,7 @@ def _time_first(value: Value) -> Value:
 
 def _loops(tracer: Tracer, output: Value, mode: StepMode) -> int:
     """How many steps one call of the module covers by calling its neurons step by step; 0 without such."""
-    used = _useful(tracer, output.node)
+    used = tracer.builder.behind(output.node)
     calls = {p.node: p.calls for p in tracer.neurons.populations.values() if p.node in used and p.calls}
     if not calls:
         return 0
@@ -251,14 +251,6 @@ def _loops(tracer: Tracer, output: Value, mode: StepMode) -> int:
             f"reads {tracer.last_step + 1} steps and runs {loops}", "read every step once, in order"
         )
     return loops
-
-
-def _useful(tracer: Tracer, output: str) -> set[str]:
-    found = {output}
-    for source, target in reversed(tracer.builder.edges):
-        if target in found:
-            found.add(source)
-    return found
 
 
 def _never_fires(tracer: Tracer, node: str) -> bool:

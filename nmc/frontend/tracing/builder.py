@@ -66,13 +66,17 @@ class Builder:
             self._constants[id(tensor)] = (tensor, _array(tensor, who, what))
         return self._constants[id(tensor)][1]
 
+    def behind(self, node: str) -> set[str]:
+        """A node and all that it depends on."""
+        found = {node}
+        for source, target in reversed(self.edges):
+            if target in found:
+                found.add(source)
+        return found
+
     def finish(self, output: str, name: str, steps: int | None, notes: Sequence[str]) -> OpGraph:
         """The graph that ends in ``output``, without the nodes that do not reach it."""
-        sink = self.add(og.Output(), [output], "output")
-        useful = {sink}
-        for source, target in reversed(self.edges):
-            if target in useful:
-                useful.add(source)
+        useful = self.behind(self.add(og.Output(), [output], "output"))
         computed = [n for n, op in self.nodes.items() if n not in useful and isinstance(op, og.Neuron)]
         unused = [f"{n} is computed but reaches no output; it was left out" for n in computed]
         return OpGraph(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from nmc.frontend import opgraph as og
 from nmc.frontend.float_engine import FloatRun, as_trains, run
 from nmc.frontend.opgraph import OpGraph
-from nmc.frontend.trace import StepMode, Traced, trace_module
+from nmc.frontend.trace import StepMode, Traced, dtype_of, trace_module
 from nmc.frontend.tracing.copying import private_copy, unwrapped
 from nmc.frontend.tracing.layout import BATCH, BATCH_TIME, TIME
 from nmc.ir import Shape
@@ -95,9 +95,10 @@ def compare(
     if double:
         twin.double()
     traced = trace_module(twin, shape, step_mode=step_mode)
-    recorder = _Recorder(torch, twin, traced)
+    dtype = torch.float64 if double else dtype_of(torch, twin)
+    recorder = _Recorder(torch, twin, traced, dtype)
     with torch.no_grad():
-        result = _drive(torch, twin, traced, np.broadcast_to(trains, (len(data), steps, *shape)))
+        result = _drive(torch, twin, traced, dtype, np.broadcast_to(trains, (len(data), steps, *shape)))
     names = [name for name in traced.graph.order if isinstance(traced.graph.nodes[name], og.Neuron)]
     engine = run(traced.graph, data, steps, record=names, dtype=engine_dtype)
     layers = [
@@ -112,22 +113,29 @@ def compare(
 class _Recorder:
     """The outputs of every neuron module, call by call."""
 
-    def __init__(self, torch: Any, module: Any, traced: Traced) -> None:
+    def __init__(self, torch: Any, module: Any, traced: Traced, dtype: Any) -> None:
         self.traced = traced
-        self.dtype = _dtype(torch, module)
+        self.dtype = dtype
         self.calls: dict[str, list[Array]] = defaultdict(list)
         self.nodes: dict[str, list[str]] = defaultdict(list)
         for node, population in traced.neurons.items():
             self.nodes[population.module].append(node)
         for path, part in module.named_modules():
             if path in self.nodes:
-                part.register_forward_hook(self._hook(path))
+                part.register_forward_hook(self._hook(torch, path))
 
-    def _hook(self, path: str) -> Any:
+    def _reads_out(self, path: str) -> bool:
+        """Whether the neuron never fires: what it gives is its potential, in snnTorch behind the spikes."""
+        op = self.traced.graph.nodes[self.nodes[path][0]]
+        return isinstance(op, og.Neuron) and op.threshold is None
+
+    def _hook(self, torch: Any, path: str) -> Any:
         def hook(module: Any, args: Any, output: Any) -> Any:
             several = isinstance(output, tuple)
             first = output[0] if several else output
-            self.calls[path].append(first.double().numpy().copy())
+            last = output[-1] if several and isinstance(output[-1], torch.Tensor) else first
+            seen = last if self._reads_out(path) else first / getattr(module, "graded_spikes_factor", 1.0)
+            self.calls[path].append(seen.double().numpy().copy())
             # Some surrogate functions give float32 spikes whatever they get; a float64 layer refuses them.
             same = first.to(self.dtype)
             return (same, *output[1:]) if several else same
@@ -154,10 +162,6 @@ def _by_time(values: Array, lead: tuple[object, ...], mode: StepMode, goal: Shap
     return values.reshape(goal)
 
 
-def _dtype(torch: Any, module: Any) -> Any:
-    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype())
-
-
 def _reset(module: Any) -> None:
     """Frameworks keep states in their layers; every sample starts from rest."""
     for part in module.modules():
@@ -167,10 +171,10 @@ def _reset(module: Any) -> None:
                 getattr(part, reset)()
 
 
-def _drive(torch: Any, module: Any, traced: Traced, trains: Array) -> list[Any]:
+def _drive(torch: Any, module: Any, traced: Traced, dtype: Any, trains: Array) -> list[Any]:
     """What the module returned, per call."""
     _reset(module)
-    x = torch.tensor(trains, dtype=_dtype(torch, module))
+    x = torch.tensor(trains, dtype=dtype)
     mode = traced.step_mode
     if mode == "m":
         return [module(x.transpose(0, 1).contiguous())]

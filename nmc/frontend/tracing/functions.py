@@ -176,7 +176,7 @@ def softmax(tr: Tracer, input: Any, *args: Any, **kwargs: Any) -> Value:
     return result
 
 
-SOFTMAX = "reads the result of a softmax"
+SOFTMAX = "reads the result of a softmax; end the network with it"
 
 
 # --- arithmetic -------------------------------------------------------------------------------------

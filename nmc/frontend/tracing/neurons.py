@@ -17,7 +17,7 @@ from nmc.frontend.tracing.value import State, Value
 if TYPE_CHECKING:
     from nmc.frontend.tracing.tracer import Tracer
 
-POTENTIAL = "reads the membrane potential of a neuron that fires"
+POTENTIAL = "reads the membrane potential of a neuron that fires; use its spikes"
 
 
 @dataclass
@@ -114,6 +114,10 @@ class Neurons:
         return population
 
     def _refuse_shared(self, other: Population, x: Value) -> None:
+        if other.node in self.tracer.builder.behind(x.node):
+            self.tracer.refuse(
+                "reads its own spikes of the step before", "recurrent networks are not supported yet"
+            )
         self.tracer.refuse(
             f"is used twice, on {other.source} and on {x.node}, and its state would run through both uses",
             "give each use a neuron of its own",

@@ -106,7 +106,7 @@ def _checked(tr: Tracer, state: Any, op: Neuron) -> object:
     return None
 
 
-LEAVES: dict[str, Leaf] = {
+NEURONS: dict[str, Leaf] = {
     "LIFBoxCell": cell(_lif_box),
     "LIFCell": cell(_lif),
     "IAFCell": cell(_iaf),
@@ -119,7 +119,7 @@ LEAVES: dict[str, Leaf] = {
 
 TABLE = Table(
     prefixes=("norse.torch.module.",),
-    leaves=LEAVES,
+    neurons=NEURONS,
     containers=frozenset({"SequentialState", "Lift"}),
     neuron_bases=frozenset({"SNNCell", "SNN", "SNNRecurrentCell", "SNNRecurrent"}),
 )

@@ -210,13 +210,20 @@ def laid(tr: Tracer, x: Value, constant: Any, what: str) -> FloatArray:
     values = tr.constant(constant, what)
     if values.size and values.min() == values.max() and not _enlarges(values.shape, tr.shape(x)):
         return og.constant(values.flat[0])
+    values = _same_for_all(values, x)
     order, sizes = layout.align(values.shape, x.axes, tr.node_shape(x))
-    padded = (
-        values.reshape((1,) * (len(x.axes) - values.ndim) + values.shape)
-        if values.ndim < len(x.axes)
-        else (values.reshape(values.shape[-len(x.axes) :]))
-    )
+    padded = values.reshape((1,) * (len(x.axes) - values.ndim) + values.shape)
     return og.constant(padded.transpose(order).reshape(sizes))
+
+
+def _same_for_all(values: FloatArray, x: Value) -> FloatArray:
+    """A constant without its leading axes, as far as it is the same along them."""
+    while values.ndim > len(x.axes) and values.shape[0] == 1:
+        values = values[0]
+    for at, axis in enumerate(x.axes[-values.ndim :] if values.ndim else ()):
+        if not isinstance(axis, int) and np.ptp(values, axis=at).max(initial=0) == 0:
+            values = values.take([0], axis=at)
+    return values
 
 
 def _enlarges(constant: Shape, shape: Shape) -> bool:

@@ -40,12 +40,12 @@ def find(module: Any) -> Leaf | None:
         name = cls.__name__
         if name in table.containers:
             return None
-        overridden = _overridden(classes[:index], cls)
-        if name in table.leaves and not overridden:
-            return table.leaves[name]
+        leaf, overridden = table.leaf(name), _overridden(classes[:index], cls)
+        if leaf and not overridden:
+            return leaf
         if any(base.__name__ in table.neuron_bases for base in classes):
-            return _unknown(table, overridden if name in table.leaves else "")
-        return None if overridden else _unknown(table, "")
+            return _unknown(tuple(table.neurons), overridden if leaf else "")
+        return None if overridden else _unknown(tuple(table.layers), "")
     return None
 
 
@@ -68,7 +68,7 @@ def _overridden(subclasses: tuple[type, ...], cls: type) -> str:
     return ""
 
 
-def _unknown(table: Table, overridden: str) -> Leaf:
+def _unknown(known: tuple[str, ...], overridden: str) -> Leaf:
     def handler(tr: Tracer, path: str, module: Any, *args: Any, **kwargs: Any) -> Any:
         cls = type(module)
         if overridden:
@@ -77,6 +77,6 @@ def _unknown(table: Table, overridden: str) -> Leaf:
             )
         if "Recurrent" in cls.__name__ or cls.__name__ in RECURRENT:
             tr.refuse(f"{path_of(cls)} is recurrent", "recurrent networks are not supported yet")
-        tr.refuse(f"{path_of(cls)} is not supported", f"supported are {', '.join(table.leaves)}")
+        tr.refuse(f"{path_of(cls)} is not supported", f"supported are {', '.join(known)}" if known else "")
 
     return handler

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def _neuron(tr: Tracer, module: Any, shape: Shape) -> Neuron:
     """i = alpha_syn (i + x); v = alpha_mem v + i, or with norm_input (1 - alpha_mem) i."""
     if module.min_v_mem is not None:
-        tr.refuse(f"min_v_mem = {float(module.min_v_mem):g} clips the potential", "set min_v_mem=None")
+        tr.refuse(f"min_v_mem = {float(module.min_v_mem):g} clips the potential", "train with min_v_mem=None")
     keep_v = tr.per_neuron(module.alpha_mem_calculated, shape, "alpha_mem")
     alpha_syn = module.alpha_syn_calculated
     dynamics: dict[str, Any] = {"keep_v": keep_v, "gain": 1.0 - keep_v if module.norm_input else 1.0}
@@ -100,9 +100,12 @@ def unflatten_time(tr: Tracer, path: str, module: Any, x: Any) -> Value:
     return moves.unflatten(tr, x, 0, (module.batch_size, -1))
 
 
-LEAVES: dict[str, Leaf] = {
+NEURONS: dict[str, Leaf] = {
     **dict.fromkeys(("IAF", "LIF", "ExpLeak"), neuron),
     **dict.fromkeys(("IAFSqueeze", "LIFSqueeze", "ExpLeakSqueeze"), squeezed),
+}
+
+LAYERS: dict[str, Leaf] = {
     "Merge": merge,
     "SumPool2d": torch_nn.lp_pool,
     "FlattenTime": flatten_time,
@@ -111,7 +114,8 @@ LEAVES: dict[str, Leaf] = {
 
 TABLE = Table(
     prefixes=("sinabs.layers.",),
-    leaves=LEAVES,
+    layers=LAYERS,
+    neurons=NEURONS,
     containers=frozenset({"Repeat"}),
     neuron_bases=frozenset({"StatefulLayer"}),
 )

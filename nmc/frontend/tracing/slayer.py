@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from nmc.frontend.tracing.tracer import Tracer
 
 
+TRUNCATES = "SLAYER's states are integers that truncate; those of the float graph are not"
+
+
 def front(tr: Tracer, x: Any, layer: str) -> Value:
     """(N, data..., T) as (N, T, data...), settled."""
     x = tr.read(x)
@@ -103,6 +106,8 @@ def neuron(tr: Tracer, path: str, module: Any, x: Any) -> Value:
 
 
 def _cuba(tr: Tracer, module: Any, ndim: int) -> Neuron:
+    if TRUNCATES not in tr.notes:
+        tr.notes.append(TRUNCATES)
     keep_u, keep_v = (_kept(tr, module, name, ndim) for name in ("current_decay", "voltage_decay"))
     gain, offset = _norm(tr, module.norm, ndim)
     leak = np.zeros(())
@@ -219,6 +224,8 @@ BLOCKS: dict[str, Leaf] = {
 TABLES = (
     Table(("lava.lib.dl.slayer.block.",), BLOCKS),
     Table(("lava.lib.dl.slayer.synapse.layer.",), {"Dense": dense, "Conv": conv, "Pool": pool}),
-    Table(("lava.lib.dl.slayer.neuron.cuba.",), {"Neuron": neuron}, neuron_bases=frozenset({"Neuron"})),
-    Table(("lava.lib.dl.slayer.neuron.",), {}),
+    Table(
+        ("lava.lib.dl.slayer.neuron.cuba.",), neurons={"Neuron": neuron}, neuron_bases=frozenset({"Neuron"})
+    ),
+    Table(("lava.lib.dl.slayer.neuron.",)),
 )

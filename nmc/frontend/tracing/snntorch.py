@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from nmc.frontend.tracing.tracer import Tracer
 
 
+NO_RESET = (
+    "reads the spikes of a neuron without reset (reset_mechanism='none'); read its potential, or reset it"
+)
+
 RESIDUE = (
     "subtracts in the same step (reset_delay=False), but compares mem - threshold in a step that starts "
     "above it, which is no plain subtraction"
@@ -60,7 +64,7 @@ def _run(tr: Tracer, path: str, module: Any, x: Value, op: Neuron, states: tuple
     potential = value
     if op.threshold is None:
         spikes = value.moved(value.node, value.axes)
-        spikes.forbidden = "reads the spikes of a neuron without reset (reset_mechanism='none')"
+        spikes.forbidden = NO_RESET
     else:
         factor = getattr(module, "graded_spikes_factor", 1.0)
         spikes = ops.scale(tr, value, factor)
@@ -107,11 +111,10 @@ def synaptic(tr: Tracer, path: str, module: Any, input_: Any, syn: Any = None, m
     return _run(tr, path, module, x, tr.once(module, make, shape), (syn, mem))
 
 
-LEAVES: dict[str, Leaf] = {"Leaky": leaky, "Synaptic": synaptic}
+NEURONS: dict[str, Leaf] = {"Leaky": leaky, "Synaptic": synaptic}
 
 TABLE = Table(
     prefixes=("snntorch.",),
-    leaves=LEAVES,
-    containers=frozenset(),
+    neurons=NEURONS,
     neuron_bases=frozenset({"SpikingNeuron", "LIF"}),
 )

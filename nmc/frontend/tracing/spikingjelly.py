@@ -133,7 +133,7 @@ def cuba_node(tr: Tracer, path: str, module: Any, x: Any) -> Value:
     return fire(tr, path, module, x, tr.once(module, make))
 
 
-LEAVES: dict[str, Leaf] = {
+LAYERS: dict[str, Leaf] = {
     "Conv2d": merged(torch_nn.conv2d),
     "Linear": torch_nn.linear,
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), merged(torch_nn.batch_norm)),
@@ -148,6 +148,9 @@ LEAVES: dict[str, Leaf] = {
     "VotingLayer": vote,
     "PrintShapeModule": torch_nn.identity,
     "VoltageScaler": scaler,
+}
+
+NEURONS: dict[str, Leaf] = {
     **dict.fromkeys(("IFNode", "SimpleIFNode", "HalfThresholdIFNode"), if_node),
     **dict.fromkeys(("LIFNode", "SimpleLIFNode"), lif_node),
     "ParametricLIFNode": plif_node,
@@ -160,7 +163,8 @@ TABLE = Table(
         for generation in ("activation_based", "clock_driven")
         for part in ("layer.", "neuron.", "base.", "ann2snn.modules.")
     ),
-    leaves=LEAVES,
+    layers=LAYERS,
+    neurons=NEURONS,
     containers=frozenset(
         {
             "MultiStepContainer",

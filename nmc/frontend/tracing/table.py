@@ -15,12 +15,16 @@ class Table:
     """Classes of a framework.
 
     prefixes: how the dotted paths of its classes begin.
-    leaves: handlers by class name.
+    layers, neurons: handlers by class name.
     containers: classes whose own forward pass is to be run.
     neuron_bases: base classes of its neurons; a subclass of the user's own is refused, not run.
     """
 
     prefixes: tuple[str, ...]
-    leaves: Mapping[str, Leaf]
+    layers: Mapping[str, Leaf] = field(default_factory=dict)
+    neurons: Mapping[str, Leaf] = field(default_factory=dict)
     containers: frozenset[str] = field(default_factory=frozenset)
     neuron_bases: frozenset[str] = field(default_factory=frozenset)
+
+    def leaf(self, name: str) -> Leaf | None:
+        return self.layers.get(name) or self.neurons.get(name)

@@ -122,7 +122,7 @@ def zero_pad(tr: Tracer, path: str, module: Any, x: Any) -> Value:
     return ops.pad(tr, x, list(module.padding), path)
 
 
-LEAVES: dict[str, Leaf] = {
+LAYERS: dict[str, Leaf] = {
     "Conv2d": conv2d,
     "Linear": linear,
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "SyncBatchNorm"), batch_norm),
@@ -139,8 +139,7 @@ LEAVES: dict[str, Leaf] = {
 }
 
 TABLE = Table(
-    prefixes=("torch.nn.modules.", "torch.ao.nn.", "torch.nn.utils.parametrize"),
-    leaves=LEAVES,
+    prefixes=("torch.nn.modules.", "torch.ao.nn."),
+    layers=LAYERS,
     containers=frozenset({"Module", "Sequential", "ModuleList", "ModuleDict"}),
-    neuron_bases=frozenset(),
 )

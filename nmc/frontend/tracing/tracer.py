@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import linecache
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NoReturn
@@ -45,6 +45,7 @@ class Tracer:
         self.notes: list[str] = []
         self.paths: list[str] = [""]
         self.failed_in: str | None = None
+        self.running = False
         self._once: dict[tuple[object, ...], tuple[Any, Any]] = {}
         self._torch_folder = str(Path(torch.__file__).parent)
 
@@ -110,7 +111,7 @@ class Tracer:
         if type(value) is not Value:
             self.refuse(f"gets a {type(value).__name__} that does not come from the input", "")
         if value.forbidden:
-            self.refuse(value.forbidden, "use the spikes")
+            self.refuse(*value.forbidden.split("; "))
         if value.step is not None and len(value.step) > 1:
             self.refuse("reads a sum over time", "take the mean over time, or end the network with the sum")
         return value
@@ -123,20 +124,16 @@ class Tracer:
         visible = layout.data_axes(axes)
         if layout.UNIT in axes or axes != (*layout.leading(axes), *sorted(visible)):
             sizes = self.shape(value)
-            self.refuse(
-                f"reads a tensor {sizes} whose axes are permuted or inserted", "undo it before the layer"
-            )
+            self.refuse(f"reads a tensor {sizes} with permuted or new axes", "undo that first")
         return self._tight(value.moved(value.node, axes))
 
     def _tight(self, value: Value) -> Value:
-        """Joins squeezed node axes (size 1) with their neighbours: the node then has the visible ones only."""
+        """Joins squeezed node axes (size 1) with their neighbours, so that the visible ones remain."""
         starts = [0, *layout.data_axes(value.axes)[1:]]
-        for start, stop in reversed(
-            list(zip(starts, [*starts[1:], len(self.node_shape(value))], strict=True))
-        ):
+        stops = [*starts[1:], len(self.node_shape(value))]
+        for start, stop in reversed(list(zip(starts, stops, strict=True))):
             axes = tuple(start if isinstance(a, int) and start <= a < stop else a for a in value.axes)
-            name = self.local("flatten")
-            value = self.flatten(value.moved(value.node, axes), start, stop - 1, name)
+            value = self.flatten(value.moved(value.node, axes), start, stop - 1, self.local("flatten"))
         return value
 
     def flatten(self, value: Value, start: int, end: int, name: str) -> Value:
@@ -187,7 +184,7 @@ class Tracer:
 
     # --- modules --------------------------------------------------------------------------------------
 
-    @contextmanager
+    @contextlib.contextmanager
     def inside(self, path: str) -> Iterator[None]:
         self.paths.append(path)
         try:
@@ -227,7 +224,7 @@ class Tracer:
         """Raises NmcError naming the module and the line of the user's code that is running."""
         raise NmcError(code, self.who, problem + self.where(sys._getframe(1)), remedy)
 
-    @contextmanager
+    @contextlib.contextmanager
     def blaming(self) -> Iterator[None]:
         """Turns a layout that cannot be expressed into a refusal."""
         try:
@@ -237,7 +234,7 @@ class Tracer:
 
     def where(self, frame: FrameType | None) -> str:
         """' (file line N: `code`)' of the innermost running line that is the user's; '' if there is none."""
-        while frame is not None:
+        while frame is not None and self.running:
             if frame.f_code is TOP:
                 return ""
             if self._is_users(frame.f_code):
@@ -255,7 +252,7 @@ class Tracer:
         return found
 
     def _is_users(self, code: CodeType) -> bool:
-        return not code.co_filename.startswith((HERE, self._torch_folder, "<frozen"))
+        return not code.co_filename.startswith((HERE, self._torch_folder, contextlib.__file__, "<frozen"))
 
 
 def run(tracer: Tracer, module: Any, value: Value) -> Any:
@@ -263,6 +260,7 @@ def run(tracer: Tracer, module: Any, value: Value) -> Any:
 
     Raises NmcError NMC-G05.
     """
+    tracer.running = True
     try:
         with tracer.torch.no_grad():
             return module(value)
@@ -277,6 +275,8 @@ def run(tracer: Tracer, module: Any, value: Value) -> Any:
             f"its forward raised {type(error).__name__}: {text}{place}",
             "check input_shape and step_mode, or rewrite what only real tensors can do",
         ) from error
+    finally:
+        tracer.running = False
 
 
 TOP = run.__code__

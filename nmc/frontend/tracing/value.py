@@ -26,7 +26,7 @@ class Value:
     step: None where the value has a time axis, or is the same in every step, or time plays no role;
     otherwise the steps whose outputs it adds up, one of them for a value inside of a loop over time.
     delay: steps by which the framework shifted it.
-    forbidden: why nothing may read it (a membrane potential); empty for ordinary values.
+    forbidden: why nothing may read it (a membrane potential), and what to do; empty for ordinary values.
     viewed: whether another Value may share its memory.
     """
 
