@@ -257,7 +257,7 @@ def _decode(members: dict[str, bytes], who: str, limits: Limits) -> Bundle:
 
 
 def _check_tiles(network: Network, chip: Chip, who: str) -> None:
-    """Tiles lie inside their populations, on cores of the chip, one per core.
+    """Tiles lie inside their populations, on cores of the chip.
 
     The limits of a core are the business of ``partition/check.py``.
     """
@@ -266,8 +266,8 @@ def _check_tiles(network: Network, chip: Chip, who: str) -> None:
     if network.mapping is None:
         return
     cores = [tile.core for tile in network.mapping.tiles]
-    if len(set(cores)) != len(cores) or (chip.cores is not None and max(cores, default=0) >= chip.cores):
-        raise _broken(who, "its mapping uses a core twice or one that the chip has not got")
+    if chip.cores is not None and max(cores, default=0) >= chip.cores:
+        raise _broken(who, "its mapping uses a core that the chip has not got")
     for tile in network.mapping.tiles:
         shape = network[tile.population].shape if tile.population in network else ()
         inside = len(tile.ranges) == len(shape) and all(

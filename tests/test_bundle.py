@@ -376,7 +376,6 @@ def test_forged_networks(tmp_path: Path, path: str, value: object, match: str) -
 @pytest.mark.parametrize(
     ("path", "value", "match"),
     [
-        ("tiles/0/2", 1, "a core twice"),
         ("tiles/0/2", -1, "at least 0"),
         ("tiles/0/0", "p99", "tile outside of p99|R40"),
         ("tiles/0/1/0", [0, 10**6], "outside|R40"),

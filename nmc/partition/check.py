@@ -43,11 +43,17 @@ class Use:
 
 @dataclass(frozen=True)
 class CoreUse:
-    """What one core holds. label: the user's name of the layer."""
+    """What one core holds.
+
+    label: the user's names of its layers. tile_bits: (population, bits of synapse memory) of each of its
+    tiles; every tile keeps lists and axons of its own.
+    """
 
     core: int
-    population: str
     label: str
+    tile_bits: tuple[tuple[str, int], ...]
+    populations: Use
+    threshold_profiles: Use
     neurons: Use
     synapse_bits: Use
     input_axons: Use
@@ -57,6 +63,8 @@ class CoreUse:
     def resources(self) -> dict[str, Use]:
         """By the words that messages use."""
         return {
+            "populations": self.populations,
+            "threshold profiles": self.threshold_profiles,
             "neurons": self.neurons,
             "bits of synapse memory": self.synapse_bits,
             "input axons": self.input_axons,
@@ -73,8 +81,8 @@ def check_mapping(network: Network, chip: Chip) -> tuple[CoreUse, ...]:
 
     Raises:
         NmcError: NMC-P05 naming layer, limit, used and allowed: a neuron on no core or on two, a core outside
-            of the chip or with two tiles, a limit of a core, a wrong level, a delay or a payload that the
-            chip has not got.
+            of the chip or with too many tiles, a limit of a core, a wrong level, a delay or a payload that
+            the chip has not got.
     """
     if network.mapping is None or network.mapping.chip != chip.name:
         mapped = network.mapping.chip if network.mapping else "no chip"
@@ -89,11 +97,14 @@ def check_mapping(network: Network, chip: Chip) -> tuple[CoreUse, ...]:
         if not projection.on_host:
             _count_axons(network, chip, projection, owners, arriving, sent)
     uses = []
-    for tile in sorted(network.mapping.tiles, key=lambda tile: tile.core):
-        use = _use(network, chip, tile, arriving[tile.core], sent[tile.core])
+    tiles: dict[int, list[Tile]] = defaultdict(list)
+    for tile in network.mapping.tiles:
+        tiles[tile.core].append(tile)
+    for core in sorted(tiles):
+        use = _use(network, chip, core, tiles[core], (arriving[core], sent[core]))
         for words, one in use.resources().items():
             if one.allowed is not None and one.used > one.allowed:
-                raise _broken(use.label, f"core {tile.core}", words, one.used, one.allowed)
+                raise _broken(use.label, f"core {core}", words, one.used, one.allowed)
         uses.append(use)
     return tuple(uses)
 
@@ -134,7 +145,6 @@ def _owners(network: Network, chip: Chip) -> Owners:
     """The core of every neuron, in the population's shape."""
     assert network.mapping is not None
     owners: Owners = {one.name: np.full(one.shape, -1, np.int64) for one in network.compute}
-    used: dict[int, str] = {}
     for tile in network.mapping.tiles:
         if tile.population not in owners:
             raise NmcError("NMC-P05", tile.population, "is mapped but is no population that takes cores")
@@ -147,9 +157,6 @@ def _owners(network: Network, chip: Chip) -> Owners:
                 measured=tile.core,
                 allowed=None if chip.cores is None else chip.cores - 1,
             )
-        if tile.core in used:
-            raise _broken(label, f"core {tile.core} (also {used[tile.core]})", "tiles", 2, 1)
-        used[tile.core] = label
         owner = owners[tile.population]
         inside = len(tile.ranges) == owner.ndim and all(
             0 <= start < stop <= size for (start, stop), size in zip(tile.ranges, owner.shape, strict=False)
@@ -186,11 +193,15 @@ def _count_axons(
     for unit, sender, reader in _pairs(projection, source, inner, target):
         listened.append(np.unique(unit * width + reader))
         linked.append(np.unique((unit * width + reader) * width + sender))
-    for code in np.unique(np.concatenate(listened)).tolist():
-        arriving[code % width] += 1
+    _add(arriving, np.unique(np.concatenate(listened)) % width, 1)
     if inner is not None:
-        for code in np.unique(np.concatenate(linked)).tolist():
-            sent[code % width] += slots
+        _add(sent, np.unique(np.concatenate(linked)) % width, slots)
+
+
+def _add(counts: Counts, cores: IntArray, each: int) -> None:
+    found, times = np.unique(cores, return_counts=True)
+    for core, number in zip(found.tolist(), times.tolist(), strict=True):
+        counts[core] += number * each
 
 
 def _pairs(
@@ -256,31 +267,49 @@ def _mant(projection: Projection) -> IntArray:
 # --- memory -----------------------------------------------------------------------------------------
 
 
-def _use(network: Network, chip: Chip, tile: Tile, arriving: int, sent: int) -> CoreUse:
-    population = network[tile.population]
-    incoming = [one for one in network.incoming(tile.population) if not one.on_host]
-    neurons = 1
-    for start, stop in tile.ranges:
-        neurons *= stop - start
-    bits = 0
-    done: list[Projection] = []
-    for one in incoming:
-        if not any(_same_lists(one, other) for other in done):
-            done.append(one)
-            bits += _memory(network, chip, one, tile)
-    slots = 1
-    while slots < max((one.delay for one in incoming), default=0) + 2:
-        slots *= 2
+def _use(network: Network, chip: Chip, core: int, tiles: list[Tile], axons: tuple[int, int]) -> CoreUse:
+    """One core; ``axons``: entries that arrive and that are sent."""
+    neurons = slots = profiles = 0
+    bits = []
+    for tile in tiles:
+        incoming = [one for one in network.incoming(tile.population) if not one.on_host]
+        done: list[Projection] = []
+        memory = 0
+        for one in incoming:
+            if not any(_same_lists(one, other) for other in done):
+                done.append(one)
+                memory += _memory(network, chip, one, tile)
+        bits.append((tile.population, memory))
+        waiting = 1
+        while waiting < max((one.delay for one in incoming), default=0) + 2:
+            waiting *= 2
+        neurons += tile.size
+        slots += tile.size * waiting
+        profiles += _thresholds(network[tile.population], tile)
+    labels = dict.fromkeys(network[tile.population].label for tile in tiles)
     return CoreUse(
-        core=tile.core,
-        population=tile.population,
-        label=population.label,
+        core=core,
+        label=" + ".join(labels),
+        tile_bits=tuple(bits),
+        populations=Use(len(tiles), chip.populations_per_core),
+        threshold_profiles=Use(profiles, chip.threshold_profiles),
         neurons=Use(neurons, chip.neurons_per_core),
-        synapse_bits=Use(bits, chip.synapse_bits),
-        input_axons=Use(arriving, chip.input_axons),
-        output_axons=Use(sent, chip.output_axons),
-        delay_slots=Use(neurons * slots, chip.delay_slots),
+        synapse_bits=Use(sum(memory for _, memory in bits), chip.synapse_bits),
+        input_axons=Use(axons[0], chip.input_axons),
+        output_axons=Use(axons[1], chip.output_axons),
+        delay_slots=Use(slots, chip.delay_slots),
     )
+
+
+def _thresholds(population: Population, tile: Tile) -> int:
+    """Different thresholds in a tile."""
+    vth = getattr(population.neuron, "vth", None)
+    if vth is None:
+        return 0
+    if vth.mant.size == 1:
+        return 1
+    mine = np.broadcast_to(vth.mant, population.shape)[tuple(slice(*one) for one in tile.ranges)]
+    return len(np.unique(mine))
 
 
 def _same_lists(a: Projection, b: Projection) -> bool:

@@ -123,16 +123,12 @@ def _outer(*factors: IntArray) -> IntArray:
     return np.asarray(reduce(np.multiply.outer, factors))
 
 
-def _kernel(projection: Projection) -> tuple[int, int]:
+def kernel_of(projection: Projection) -> tuple[int, int]:
+    """Rows and columns of a convolution's or pool's window."""
     if isinstance(projection.synapse, SumPool2d):
         return projection.synapse.kernel
-    shape = _weight_shape(projection)
+    shape = projection.weight_shape
     return shape[2], shape[3]
-
-
-def _weight_shape(projection: Projection) -> Shape:
-    assert isinstance(projection.weight, Fixed)
-    return projection.weight.mant.shape
 
 
 def _sizes(intervals: Cut) -> IntArray:
@@ -180,7 +176,7 @@ def _input_axons(projection: Projection, source: Population, cuts: Cuts, neurons
         return np.full_like(neurons, source.size)
     if isinstance(synapse, Identity):
         return neurons
-    kernel = _kernel(projection)
+    kernel = kernel_of(projection)
     rows, columns = (
         np.array(
             [reached(synapse, axis, kernel[axis], source.shape[1 + axis], *i).size for i in cuts[1 + axis]]
@@ -204,19 +200,23 @@ def _synapse_bits(
         return source.size * list_bits(chip, neurons, width)
     if isinstance(synapse, Identity):
         return neurons * list_bits(chip, 1, width)
-    taps = int(np.prod(_kernel(projection)))
-    if isinstance(synapse, SumPool2d):
-        per_cut = _sizes(cuts[0]) * taps * list_bits(chip, 1, width)
-    else:
-        c_out, c_in = _weight_shape(projection)[:2]
-        per_group = c_out // synapse.groups
-        per_cut = np.array(
-            [
-                c_in * taps * int(list_bits(chip, _shares(start, stop, per_group), width).sum())
-                for start, stop in cuts[0]
-            ]
-        )
+    per_cut = kernel_bits(chip, projection, cuts[0])
     return _outer(per_cut, *(np.ones(len(intervals), np.int64) for intervals in cuts[1:]))
+
+
+def kernel_bits(chip: Chip, projection: Projection, channels: Cut) -> IntArray:
+    """Memory of the lists of a convolution or pool, per interval of output channels."""
+    synapse, width = projection.synapse, bits_per_weight(chip, projection)
+    taps = int(np.prod(kernel_of(projection)))
+    if isinstance(synapse, SumPool2d):
+        return np.asarray(_sizes(channels) * taps * list_bits(chip, 1, width))
+    assert isinstance(synapse, Conv2d)
+    c_out, c_in = projection.weight_shape[:2]
+    per_group = c_out // synapse.groups
+    if synapse.groups == 1:
+        return np.asarray(c_in * taps * list_bits(chip, _sizes(channels), width))
+    lists = [int(list_bits(chip, _shares(*interval, per_group), width).sum()) for interval in channels]
+    return np.array(lists, np.int64) * c_in * taps
 
 
 def _shares(start: int, stop: int, per_group: int) -> IntArray:
@@ -238,23 +238,42 @@ def _output_axons(
         return neurons * len(target_cuts[0]) * chip.discrete_slots
     if isinstance(synapse, Identity):
         return neurons * chip.discrete_slots
-    kernel = _kernel(projection)
-    pixels = []
+    readers = readers_per_position(projection, source.shape, target_cuts)
+    pixels = [
+        np.array([one[start:stop].sum() for start, stop in cuts[1 + axis]])
+        for axis, one in enumerate(readers)
+    ]
+    return _outer(groups_reached(projection, cuts[0], target_cuts), *pixels) * chip.population_slots
+
+
+def readers_per_position(
+    projection: Projection, source: Shape, target_cuts: Cuts
+) -> tuple[IntArray, IntArray]:
+    """How many intervals of the target's rows (columns) read each row (column) of a plane's source."""
+    synapse, kernel = projection.synapse, kernel_of(projection)
+    assert isinstance(synapse, (Conv2d, SumPool2d))
+    result = []
     for axis in (0, 1):
-        readers = np.zeros(source.shape[1 + axis], np.int64)
+        readers = np.zeros(source[1 + axis], np.int64)
         for start, stop in target_cuts[1 + axis]:
             readers[reached(synapse, axis, kernel[axis], readers.size, start, stop)] += 1
-        pixels.append(np.array([readers[start:stop].sum() for start, stop in cuts[1 + axis]]))
-    read = [_channels_read(projection, *interval) for interval in target_cuts[0]]
-    cores = np.array([sum(low < stop and start < high for low, high in read) for start, stop in cuts[0]])
-    return _outer(cores, *pixels) * chip.population_slots
+        result.append(readers)
+    return result[0], result[1]
 
 
-def _channels_read(projection: Projection, start: int, stop: int) -> tuple[int, int]:
+def groups_reached(projection: Projection, channels: Cut, target_cuts: Cuts) -> IntArray:
+    """Per interval of the source's channels: intervals of the target's channels that read one of them."""
+    read = np.array([channels_read(projection, *interval) for interval in target_cuts[0]])
+    mine = np.array(channels)
+    touch = (read[:, 0] < mine[:, 1:]) & (mine[:, :1] < read[:, 1])
+    return np.asarray(touch.sum(axis=1))
+
+
+def channels_read(projection: Projection, start: int, stop: int) -> tuple[int, int]:
     """Source channels that the target channels start..stop read, as a half-open interval."""
     if isinstance(projection.synapse, SumPool2d):
         return start, stop
     assert isinstance(projection.synapse, Conv2d)
-    c_out, c_in = _weight_shape(projection)[:2]
+    c_out, c_in = projection.weight_shape[:2]
     per_group = c_out // projection.synapse.groups
     return start // per_group * c_in, -(-stop // per_group) * c_in

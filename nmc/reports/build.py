@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,8 @@ def _memory_of(uses: tuple[CoreUse, ...]) -> dict[str, int]:
     """Bits of synapse memory per population."""
     memory: dict[str, int] = {}
     for use in uses:
-        memory[use.population] = memory.get(use.population, 0) + use.synapse_bits.used
+        for population, bits in use.tile_bits:
+            memory[population] = memory.get(population, 0) + bits
     return memory
 
 
@@ -176,6 +178,10 @@ def build_report(
         for one in network.populations
     )
     steps = network.steps if counts is None else counts.steps
+    total = total_row(rows, steps, None if counts is None else counts.samples)
+    if network.mapping is not None:
+        # Layers that share a core each count it.
+        total = replace(total, cores=network.mapping.cores_used)
     return Report(
         network=network.name,
         chip=chip.name,
@@ -184,7 +190,7 @@ def build_report(
         steps=steps,
         samples=None if counts is None else counts.samples,
         rows=rows,
-        total=total_row(rows, steps, None if counts is None else counts.samples),
+        total=total,
         cores_available=chip.cores,
         peaks=_peaks(uses),
         estimates=() if counts is None else _estimates(network, chip, counts, first),
