@@ -369,3 +369,36 @@ def test_shapes_are_checked_even_where_the_profile_is_unknown(write_nir):
     nodes["fc"] = nir.Affine(np.ones((3, 31)), np.zeros(3))
     found = [finding.code for finding in check_file(write_nir(nodes, edges))]
     assert found == ["NMC-G06", "NMC-G03"]
+
+
+VALUES: tuple[object, ...] = (
+    *(np.zeros(shape) for shape in ((), (1,), (0,), (2, 3), (1, 2, 3, 3))),
+    *(np.array(number) for number in (-1, 0, 2, 7, 1 << 62, -(1 << 62), 1e300, 1e-300, np.nan)),
+    *("same", "IF", "LIF", "Conv2d", "Output", ""),
+    np.array([0, 3]),
+    True,
+    5 + 0j,
+)
+
+
+def test_random_edits_are_findings_never_other_exceptions(good):
+    whole = good.read_bytes()
+    refused = 0
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        good.write_bytes(whole)
+        with h5py.File(good, "r+") as file:
+            names: list[str] = []
+            file.visit(names.append)
+            for name in rng.choice(names, 2):
+                value = VALUES[rng.integers(len(VALUES))]
+                if name in file:
+                    leaf = isinstance(file[name], h5py.Dataset)
+                    del file[name]
+                    if leaf and rng.random() < 0.8:
+                        file[name] = value
+        profile = [None, "nir", "sinabs", "norse", "snntorch", "spikingjelly"][rng.integers(6)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            refused += any(finding.severity == "error" for finding in check_file(good, profile))
+    assert refused > 60
