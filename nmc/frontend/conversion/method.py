@@ -1,0 +1,99 @@
+"""The choices of a conversion, and the named sets of choices that the literature knows.
+
+Sources: Rueckauer et al. 2017 (percentile, analog input, soft reset), Hu et al. 2018 (shortcut
+normalisation, searched compensation), Bu et al. 2022 (QCFS, v0 at half of the threshold), Li et al. 2021
+(calibration of biases and initial potentials).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from nmc.errors import NmcError
+
+ScaleRule = Literal["percentile", "least-error"]
+PoolRule = Literal["gated", "or", "average"]
+ResetKind = Literal["soft", "hard"]
+Correction = Literal["none", "bias", "potential"]
+ScalePlace = Literal["weights", "thresholds"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How an ANN becomes a spiking network.
+
+    scale: what an activation of "one spike in every step" stands for, per layer or channel: a percentile
+        of the positive activations, or the value with the least squared error of T-step rates.
+    percentile: in (0, 100]; 100 is the maximum. Only read with ``scale="percentile"``.
+    per_channel: one scale per channel instead of one per layer.
+    place: the layer's own scale divides its weights and bias (all thresholds 1), or is its threshold.
+    v0: initial potential as a fraction of the threshold, 0 to 1.
+    reset: "soft" subtracts the threshold; "hard" sets v to 0, which is all that Loihi's stock neuron can do.
+    shortcut: identity shortcuts carry max_1 / max_3 (Hu); False leaves them 1 and is only for comparison.
+    compensation: search, layer by layer, the gain that brings the rates closest to the activations.
+    correction: what takes the remaining mean error of each channel: its bias, its initial potential.
+    pool: max pools become neurons on differences of rates ("gated"), a logical OR of the spikes, or an
+        average pool.
+    """
+
+    scale: ScaleRule = "percentile"
+    percentile: float = 99.9
+    per_channel: bool = False
+    place: ScalePlace = "weights"
+    v0: float = 0.0
+    reset: ResetKind = "soft"
+    shortcut: bool = True
+    compensation: bool = False
+    correction: Correction = "none"
+    pool: PoolRule = "gated"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile <= 100:
+            raise NmcError("NMC-U02", "percentile", f"is {self.percentile:g}", "use more than 0, at most 100")
+        if not 0 <= self.v0 <= 1:
+            raise NmcError("NMC-U02", "v0", f"is {self.v0:g} thresholds", "use 0 to 1")
+        for field, allowed in ALLOWED.items():
+            value = getattr(self, field)
+            if value not in allowed:
+                raise NmcError("NMC-U02", field, f"is {value!r}", f"use one of {', '.join(allowed)}")
+
+
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "scale": ("percentile", "least-error"),
+    "place": ("weights", "thresholds"),
+    "reset": ("soft", "hard"),
+    "correction": ("none", "bias", "potential"),
+    "pool": ("gated", "or", "average"),
+}
+
+METHODS: dict[str, Method] = {
+    "max": Method(percentile=100.0),
+    "percentile": Method(),
+    "hu": Method(compensation=True),
+    "half": Method(percentile=99.0, v0=0.5),
+    "least-error": Method(scale="least-error", v0=0.5),
+    "auto": Method(scale="least-error", per_channel=True, v0=0.5, correction="bias"),
+    "hard": Method(scale="least-error", v0=0.5, reset="hard", compensation=True, correction="bias"),
+}
+"""max, percentile: Rueckauer. hu: Hu. half, least-error: v0 as in QCFS, on any ANN. auto, hard: the best
+measured with a soft and with a hard reset (``examples/convert_digits.py``)."""
+
+
+def named(method: Method | str, **choices: Any) -> Method:
+    """A method by name (or as it is) with some choices changed; "auto" follows the choice of the reset.
+
+    Raises:
+        NmcError: NMC-U03 for an unknown method or choice, NMC-U02 for a value out of range.
+    """
+    if method == "auto" and choices.get("reset") == "hard":
+        method = "hard"
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise NmcError("NMC-U03", method, "is no conversion method", f"methods are: {', '.join(METHODS)}")
+        method = METHODS[method]
+    unknown = sorted(set(choices) - set(Method.__dataclass_fields__))
+    if unknown:
+        fields = ", ".join(Method.__dataclass_fields__)
+        raise NmcError("NMC-U03", unknown[0], "is no choice of a conversion", f"choices are: {fields}")
+    return replace(method, **choices)

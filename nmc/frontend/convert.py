@@ -1,0 +1,62 @@
+"""ANN to spiking network: every ReLU becomes an integrate-and-fire neuron, every value a rate.
+
+The result holds standard ops only. Frames enter as a constant current (analog input); the last layer, which
+has no neuron, is read by its accumulated potential, whose argmax is the argmax of its softmax.
+
+First steps: all layers share a step (``timing.py`` starts each when its first input comes), so no bias acts
+before its time; what is left of the transient is that every neuron starts from v0 = 0 and so lags behind by
+half a spike per layer, which v0 = threshold / 2 and the correction of biases or potentials make up for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nmc.errors import NmcError
+from nmc.frontend import opgraph as og
+from nmc.frontend.conversion.method import Method, named
+from nmc.frontend.conversion.normal import normal_form
+from nmc.frontend.conversion.scales import check_data, measure
+from nmc.frontend.conversion.spiking import fold_scales, with_neurons
+from nmc.frontend.conversion.tune import tune
+from nmc.frontend.opgraph import OpGraph
+
+
+def convert(
+    ann: OpGraph, data: npt.ArrayLike, steps: int, method: Method | str = "auto", **choices: Any
+) -> OpGraph:
+    """Convert an ANN for T = ``steps``.
+
+    Args:
+        ann: one Input, one Output; ReLU (or ``conversion.activations.ClipFloor``) between convolutions,
+            linear layers, batch norms, pools, sums and concatenations. It is not changed.
+        data: calibration frames (N, *shape); no labels. At most 512 are used.
+        steps: T that the result is tuned for; a longer run only gains accuracy from it.
+        method: name of one of ``conversion.method.METHODS``, or a Method.
+        choices: fields of ``Method`` that are to differ, such as ``reset="hard"``.
+
+    Raises:
+        NmcError: NMC-D03 for data that are empty, not finite or constant; NMC-G05 for what rates cannot
+            carry; NMC-G04 for weights that give no finite values; NMC-U02, NMC-U03 for choices.
+    """
+    if steps < 1:
+        raise NmcError("NMC-U02", "steps", f"{steps} time steps", "give at least 1")
+    chosen = named(method, **choices)
+    form = normal_form(ann, chosen.pool)
+    samples = check_data(form.graph, np.asarray(data))
+    measured = measure(form, samples, steps, chosen)
+    spiking = with_neurons(form, measured.scales, chosen)
+    spiking = fold_scales(tune(spiking, form, samples, steps, chosen), chosen.place)
+    return spiking.with_(steps=steps, notes=(*ann.notes, *_notes(ann, chosen, measured.silent)))
+
+
+def _notes(ann: OpGraph, method: Method, silent: tuple[str, ...]) -> list[str]:
+    notes = [f"converted from an ANN: {method}"]
+    if silent:
+        notes.append(f"never active on the calibration data: {', '.join(silent)}")
+    if method.pool == "average" and ann.named(og.MaxPool):
+        notes.append("max pools are average pools now: the function of the ANN has changed")
+    return notes
