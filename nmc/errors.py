@@ -225,6 +225,11 @@ CATALOGUE: dict[str, Entry] = {
     ),
     # V: verification
     "NMC-V01": Entry("engines differ", EXIT_GATE, "Two engines do not agree; the first divergence is named."),
+    "NMC-V02": Entry(
+        "import changed the function",
+        EXIT_GATE,
+        "The imported network does not compute what its source computes on the same samples.",
+    ),
     # I: internal
     "NMC-I01": Entry("internal error", EXIT_INTERNAL, "nmc broke one of its own rules; please report it."),
 }

@@ -26,13 +26,14 @@ from nmc.frontend.opgraph import OpGraph
 
 
 def convert(
-    ann: OpGraph, data: npt.ArrayLike, steps: int, method: Method | str = "auto", **choices: Any
+    ann: OpGraph | Any, data: npt.ArrayLike, steps: int, method: Method | str = "auto", **choices: Any
 ) -> OpGraph:
     """Convert an ANN for T = ``steps``.
 
     Args:
-        ann: one Input, one Output; ReLU (or ``conversion.activations.ClipFloor``) between convolutions,
-            linear layers, batch norms, pools, sums and concatenations. It is not changed.
+        ann: a torch.nn.Module, which is traced and the import checked, or an OpGraph with one Input and one
+            Output. ReLU (or ``conversion.activations.ClipFloor``, QCFS) between convolutions, linear
+            layers, batch norms, pools, sums and concatenations. It is not changed.
         data: calibration frames (N, *shape); no labels. At most 512 are used.
         steps: T that the result is tuned for; a longer run only gains accuracy from it.
         method: name of one of ``conversion.method.METHODS``, or a Method.
@@ -40,13 +41,20 @@ def convert(
 
     Raises:
         NmcError: NMC-D03 for data that are empty, not finite or constant; NMC-G05 for what rates cannot
-            carry; NMC-G04 for weights that give no finite values; NMC-U02, NMC-U03 for choices.
+            carry; NMC-G04 for weights that give no finite values; NMC-V02 for an import that changed the
+            function; NMC-U02, NMC-U03 for choices; and those of ``trace``.
     """
     if steps < 1:
         raise NmcError("NMC-U02", "steps", f"{steps} time steps", "give at least 1")
     chosen = named(method, **choices)
+    frames = np.asarray(data, np.float64)
+    if not isinstance(ann, OpGraph):
+        # The tracer is heavy, and only modules need it.
+        from nmc.frontend.conversion.module import import_ann
+
+        ann = import_ann(ann, frames)
     form = normal_form(ann, chosen.pool)
-    samples = check_data(form.graph, np.asarray(data))
+    samples = check_data(form.graph, frames)
     measured = measure(form, samples, steps, chosen)
     spiking = with_neurons(form, measured.scales, chosen)
     spiking = fold_scales(tune(spiking, form, samples, steps, chosen), chosen.place)
@@ -54,7 +62,7 @@ def convert(
 
 
 def _notes(ann: OpGraph, method: Method, silent: tuple[str, ...]) -> list[str]:
-    notes = [f"converted from an ANN: {method}"]
+    notes = [f"converted from an ANN: {method.text}"]
     if silent:
         notes.append(f"never active on the calibration data: {', '.join(silent)}")
     if method.pool == "average" and ann.named(og.MaxPool):

@@ -58,6 +58,11 @@ class Method:
             if value not in allowed:
                 raise NmcError("NMC-U02", field, f"is {value!r}", f"use one of {', '.join(allowed)}")
 
+    @property
+    def text(self) -> str:
+        """Every choice, for reports."""
+        return ", ".join(f"{name} {getattr(self, name)}" for name in self.__dataclass_fields__)
+
 
 ALLOWED: dict[str, tuple[str, ...]] = {
     "scale": ("percentile", "least-error"),
