@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from standins import IFNode  # noqa: E402
 from torch import nn  # noqa: E402
+from torch.nn.utils import prune  # noqa: E402
 
 from nmc.errors import NmcError  # noqa: E402
 from nmc.frontend.opgraph import OpGraph  # noqa: E402
@@ -130,7 +131,7 @@ def test_weights_that_hooks_and_parametrizations_compute():
         trace(new, (6,)).nodes["ParametrizedLinear"].weight, expected.double().numpy(), atol=1e-6
     )
     pruned = copy.deepcopy(layer)
-    nn.utils.prune.l1_unstructured(pruned, "weight", amount=0.5)
+    prune.l1_unstructured(pruned, "weight", amount=0.5)
     with torch.no_grad():
         pruned.weight_orig *= 3
     weight = trace(pruned, (6,)).nodes["Linear"].weight
