@@ -9,6 +9,7 @@ distribute  SEW ADD as one projection per addend, delayed: any chip; no populati
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -212,7 +213,7 @@ def lava_tables(chip: Chip) -> dict[str, Network]:
     }.items():
         build = Builder("relay")
         x = build.input((sizes[0],), Encoding.SPIKES)
-        for number, (inner, outer) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for number, (inner, outer) in enumerate(itertools.pairwise(sizes)):
             x = [build.population(f"dense{number}", x, Dense(), build.weight(outer, inner))]
         result[name] = build.network(name, x, chip)
     return result

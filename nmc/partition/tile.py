@@ -33,7 +33,8 @@ WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Worth of a message in cores, relative to the mean messages of a core."""
 HALVINGS = 8
 SPREAD = 2
-"""On a chip without a number of cores, other objectives may take so many times the fewest."""
+"""On a chip without a number of cores, other objectives may take so many times the fewest; else all cores of
+as many chips as the fewest need."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +154,7 @@ class Planner:
         """The plan that is best by the objective among those that fit the chip."""
         least = self.plan()
         assert least is not None
-        budget = SPREAD * least.cores if self.chip.cores is None else self.chip.cores
+        budget = self._budget(least)
         if objective == "cores" or least.cores > budget:
             return least
         if objective == "speed":
@@ -164,10 +165,13 @@ class Planner:
         return min(plans, key=lambda one: (one.joules or one.messages * one.cores**0.5, one.cores))
 
     def pareto(self) -> tuple[Plan, ...]:
-        """Plans of which none is as good as another in cores, messages and time; fewest cores first."""
+        """Plans of which none is as good as another in cores, messages and time; fewest cores first.
+
+        They may take more chips than the fewest cores need; see ``SPREAD``.
+        """
         least = self.plan()
         assert least is not None
-        budget = SPREAD * least.cores if self.chip.cores is None else self.chip.cores
+        budget = max(self._budget(least), SPREAD * least.cores)
         plans = [least, *self._weighted(least)]
         for part in (0.75, 0.5, 0.25):
             faster = self.plan(limit=part * least.step_seconds)
@@ -181,6 +185,13 @@ class Planner:
             )
         ]
         return tuple(points[point] for point in sorted(keep))
+
+    def _budget(self, least: Plan) -> int:
+        """Cores that objectives other than the fewest may take."""
+        per_chip = self.chip.cores_per_chip
+        if per_chip is None or self.chip.cores is None:
+            return SPREAD * least.cores
+        return min(self.chip.cores, -(-least.cores // per_chip) * per_chip)
 
     def mapped(self, plan: Plan) -> Network:
         """The network with one tile per core, in order."""
