@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from nmc.frontend.float_engine import run_network
 from nmc.ir import Encoding, FloatArray, InputNeuron, Network, Projection
 
 MAX_SAMPLES = 256
+MIN_SAMPLES = 4
+MAX_MACS = 1 << 35
+"""Multiplications that a float run over the calibration samples may take: seconds on two cores."""
 BATCH = 32
 FRAME_ELEMENTS = 1 << 21
 """Elements kept per source for adaptive rounding (16 MB)."""
@@ -52,6 +56,29 @@ def check(network: Network, data: FloatArray) -> None:
         raise NmcError(
             "NMC-D03", population.label, f"{int((~np.isfinite(data)).sum())} values are not finite"
         )
+    if data.min() == data.max():
+        raise NmcError("NMC-D03", population.label, f"every value is {data.min():g}", "give real samples")
+
+
+def canonical(data: FloatArray) -> FloatArray:
+    """The samples ordered by their content, so that no result depends on the order they came in."""
+    if data.ndim < 1 or len(data) < 2:
+        return data
+    # Adding 0 makes -0 and 0 one content.
+    keys = [hashlib.sha256((np.asarray(x, np.float64) + 0.0).tobytes()).digest() for x in data]
+    return data[sorted(range(len(keys)), key=keys.__getitem__)]
+
+
+def choose(network: Network, data: FloatArray) -> FloatArray:
+    """The calibration samples that are used: at most 256, and fewer where a network is large.
+
+    They are picked by content, not by place.
+    """
+    macs = sum(
+        synapse.synapse_count(p.synapse, p.weight_shape, network[p.source].shape) for p in network.projections
+    )
+    affordable = MAX_MACS // max(1, macs * network.steps)
+    return canonical(data)[: max(MIN_SAMPLES, min(MAX_SAMPLES, affordable))]
 
 
 def measure(network: Network, data: FloatArray) -> dict[str, Statistics]:
@@ -65,7 +92,7 @@ def measure(network: Network, data: FloatArray) -> dict[str, Statistics]:
         NmcError: NMC-D03 when the data do not fit or no population but the input ever spikes.
     """
     check(network, data)
-    data = data[:MAX_SAMPLES]
+    data = choose(network, data)
     names = [population.name for population in network.populations]
     sums = {name: np.zeros(network[name].shape) for name in names}
     squares = {name: np.zeros(network[name].shape) for name in names}
@@ -85,9 +112,9 @@ def measure(network: Network, data: FloatArray) -> dict[str, Statistics]:
         )
     result = {}
     for name in names:
-        # Four digits: enough for a choice between clips, and free of the order of float sums.
-        mean = np.round(sums[name] / count, 4)
-        variance = np.maximum(np.round(squares[name] / count, 4) - mean**2, 0.0)
+        # Nine digits: free of the order of float sums.
+        mean = np.round(sums[name] / count, 9)
+        variance = np.maximum(np.round(squares[name] / count, 9) - mean**2, 0.0)
         result[name] = Statistics(mean, variance, np.concatenate(frames[name]))
     return result
 

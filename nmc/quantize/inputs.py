@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from nmc.errors import InternalError, NmcError
-from nmc.ir import Encoding, FloatArray, InputNeuron, Network, Population, Stage
+from nmc.ir import Encoding, FloatArray, InputNeuron, IntArray, Network, Population, Stage
 
 PAYLOAD_LEVELS = 255
 """Frames are sent with at most eight bits of magnitude, like the images they mostly are."""
+COARSER_LEVELS = (127, 63, 31, 15, 7, 3, 1)
 
 
 def host_input(network: Network) -> Network:
@@ -39,28 +40,51 @@ def _encoding(population: Population) -> Encoding:
     return _neuron(population).encoding
 
 
-def input_grid(population: Population, data: FloatArray | None) -> InputNeuron:
-    """The input's integers: ``x_int = clip(rint(x / scale))``.
+def grids(population: Population, data: FloatArray | None) -> list[InputNeuron]:
+    """The grids on which the input's integers may lie, the finest first: ``x_int = clip(rint(x / scale))``.
 
     Spike trains keep their integers. Frames get the coarsest grid 1/g, g = 1..255, on which all calibration
-    data lie (so that nothing is lost), else 255 levels over their largest magnitude; values beyond the
-    calibration data's range are clipped. Without data, frames are taken to lie in [0, 1].
+    data lie (so that nothing is lost), else 255 levels over their largest magnitude; then coarser ones, for
+    layers whose sums have no room for so many levels. Values beyond the calibration data's range are
+    clipped. Without data, frames are taken to lie in [0, 1].
     """
     neuron = _neuron(population)
     if neuron.encoding is Encoding.SPIKES:
-        return replace(neuron, scale=1.0, highest=population.max_payload)
+        return [replace(neuron, scale=1.0, highest=population.max_payload)]
     if data is None:
-        return replace(neuron, scale=1.0 / PAYLOAD_LEVELS, lowest=0, highest=PAYLOAD_LEVELS)
-    largest = float(np.abs(data).max(initial=0.0))
-    if largest == 0.0:
-        raise NmcError("NMC-D03", population.label, "calibration data are all 0", "give real samples")
+        finest, largest = 1.0 / PAYLOAD_LEVELS, 1.0
+    else:
+        largest = float(np.abs(data).max(initial=0.0))
+        if largest == 0.0:
+            raise NmcError("NMC-D03", population.label, "calibration data are all 0", "give real samples")
+        finest = _exact_step(data, largest) or largest / PAYLOAD_LEVELS
+    steps = [finest]
+    if neuron.encoding is Encoding.GRADED:
+        top = round(largest / finest)
+        steps += [largest / levels for levels in COARSER_LEVELS if levels < top]
+    result = []
+    for step in steps:
+        low, high = (0.0, 1.0) if data is None else (float(data.min()), float(data.max()))
+        lowest, highest = int(min(0, np.rint(low / step))), int(max(1, np.rint(high / step)))
+        result.append(replace(neuron, scale=step, lowest=lowest, highest=highest))
+    return result
+
+
+def _exact_step(data: FloatArray, largest: float) -> float | None:
+    """The coarsest 1/g on which all data lie; None where there is none within the payload."""
     for grid in range(1, PAYLOAD_LEVELS + 1):
         if largest * grid <= PAYLOAD_LEVELS and np.array_equal(np.rint(data * grid), data * grid):
-            scale = 1.0 / grid
-            break
-    else:
-        scale = largest / PAYLOAD_LEVELS
-    integers = np.rint(data / scale)
-    return replace(
-        neuron, scale=scale, lowest=int(min(0, integers.min())), highest=int(max(1, integers.max()))
-    )
+            return 1.0 / grid
+    return None
+
+
+def on_grid(neuron: InputNeuron, data: FloatArray) -> IntArray:
+    """Samples as the input's integers."""
+    return np.asarray(np.clip(np.rint(data / neuron.scale), neuron.lowest, neuron.highest).astype(np.int64))
+
+
+def grid_error(neuron: InputNeuron, data: FloatArray | None) -> float:
+    """Mean square of what the grid rounds away, in payload units; of a uniform error without data."""
+    if data is None:
+        return 1 / 12
+    return float(np.mean((data / neuron.scale - on_grid(neuron, data)) ** 2))

@@ -7,9 +7,12 @@ refused rather than run.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from nmc import neuron as spec
 from nmc.errors import InternalError, NmcError
@@ -18,6 +21,7 @@ from nmc.ir import (
     Dense,
     Fixed,
     FixedNeuron,
+    FloatArray,
     GradedRelay,
     InputNeuron,
     IntArray,
@@ -52,12 +56,12 @@ def payload_range(network: Network, population: Population) -> tuple[int, int]:
     if isinstance(neuron, InputNeuron):
         return min(0, neuron.lowest), max(0, neuron.highest)
     if isinstance(neuron, GradedRelay):
-        parts = [arriving(network, projection) for projection in network.incoming(population.name)]
-        return sum(low for low, _ in parts), sum(high for _, high in parts)
+        low, high = _total(arriving(network, one) for one in network.incoming(population.name))
+        return int(low.min()), int(high.max())
     return 0, 1
 
 
-def fan_in_rows(projection: Projection, weight: IntArray) -> IntArray:
+def fan_in_rows(projection: Projection, weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Weights as (outputs, inputs) with every synapse that one target neuron can have."""
     if isinstance(projection.synapse, Conv2d | Dense):
         return weight.reshape(weight.shape[0], -1)
@@ -65,19 +69,40 @@ def fan_in_rows(projection: Projection, weight: IntArray) -> IntArray:
     return np.repeat(weight.reshape(-1, 1), copies, axis=1)
 
 
-def arriving(network: Network, projection: Projection) -> tuple[int, int]:
-    """Bounds of one projection's current into any one neuron, weight units (or host units)."""
+Bounds: TypeAlias = tuple[IntArray, IntArray]
+"""Lowest and highest value per output channel, (C_out,) or (1,)."""
+
+
+def _total(parts: Iterable[Bounds]) -> Bounds:
+    low = high = np.zeros(1, np.int64)
+    for one in parts:
+        low, high = low + one[0], high + one[1]
+    return low, high
+
+
+def arriving(network: Network, projection: Projection) -> Bounds:
+    """Bounds of one projection's current into one neuron of each channel, weight units (or host units)."""
     low, high = payload_range(network, network[projection.source])
-    rows = fan_in_rows(projection, projection.integer_weight)
+    return row_ranges(fan_in_rows(projection, projection.integer_weight), low, high)
+
+
+def row_ranges(rows: npt.NDArray[Any], low: int, high: int) -> Bounds:
+    """(rows,) each: smallest and largest sum that payloads in low..high (low <= 0 <= high) bring to a row."""
     positive = np.maximum(rows, 0).sum(axis=1)
     negative = np.minimum(rows, 0).sum(axis=1)
-    return int((positive * low + negative * high).min()), int((positive * high + negative * low).max())
+    return np.asarray(positive * low + negative * high), np.asarray(positive * high + negative * low)
+
+
+def largest_sum(rows: FloatArray, low: int, high: int) -> FloatArray:
+    """(rows,): largest magnitude of a row's sum; for float weights too."""
+    lowest, highest = row_ranges(rows, low, high)
+    return np.asarray(np.maximum(-lowest, highest))
 
 
 def bound(network: Network, population: Population, steps: int) -> Range:
     """Bounds of one population over ``steps`` steps from a cleared state."""
-    chip = [arriving(network, p) for p in network.incoming(population.name) if not p.on_host]
-    a = (sum(low for low, _ in chip), sum(high for _, high in chip))
+    lows, highs = _total(arriving(network, p) for p in network.incoming(population.name) if not p.on_host)
+    a = (int(lows.min()), int(highs.max()))
     neuron = population.neuron
     if isinstance(neuron, GradedRelay):
         return Range(population.name, a, (0, 0), (0, 0), (0, 0), False)
@@ -101,18 +126,20 @@ def bound(network: Network, population: Population, steps: int) -> Range:
 
 
 def _bias_range(network: Network, population: Population) -> tuple[int, int]:
-    """Bounds of the bias current, v units, what the host writes included."""
+    """Bounds of the bias current, v units, what the host writes included, channel by channel."""
     if population.bias is None:
         return 0, 0
     assert isinstance(population.bias, Fixed)
-    low, high = int(population.bias.mant.min()), int(population.bias.mant.max())
+    mant = population.bias.mant
+    rows = mant.reshape(len(mant) if mant.ndim else 1, -1)
+    low, high = rows.min(axis=1), rows.max(axis=1)
     for projection in network.incoming(population.name):
         if projection.on_host:
             host = arriving(network, projection)
             half = (1 << projection.host_shift) >> 1
-            low += (host[0] + half) >> projection.host_shift
-            high += (host[1] + half) >> projection.host_shift
-    return low << population.bias.exp, high << population.bias.exp
+            low = low + ((host[0] + half) >> projection.host_shift)
+            high = high + ((host[1] + half) >> projection.host_shift)
+    return int(low.min()) << population.bias.exp, int(high.max()) << population.bias.exp
 
 
 def prove(network: Network) -> tuple[Range, ...]:

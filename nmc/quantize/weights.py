@@ -70,10 +70,14 @@ def output_error(source: Source, scale: FloatArray, bits: int) -> FloatArray:
     return per_output(delta**2 * source.variance, np.sum)
 
 
-def mean_error(source: Source, rounded: Fixed, scale: FloatArray) -> FloatArray:
-    """Mean current error per output channel (or one number), float units; a bias takes it back."""
-    delta = rounded.value / along(scale, source.weight.ndim) - source.weight
-    return per_output(delta * source.mean, np.sum)
+def mean_error(source: Source, rounded: Fixed, scale: FloatArray, found: FloatArray) -> FloatArray:
+    """Mean current error per output channel (or one number), float units; a bias takes it back.
+
+    Args:
+        found: mean of the payload that the integer network really brings, like ``source.mean``.
+    """
+    brought = rounded.value / along(scale, source.weight.ndim) * found
+    return per_output(brought - source.weight * source.mean, np.sum)
 
 
 def best_scale(

@@ -26,10 +26,11 @@ class LayerFit:
 
     snr_db: power of the float input current (bias included) over the power of what the integers miss, at
     the best common gain (of the population, or of each channel that has its own threshold); None where
-    nothing is missed. own_snr_db: the same with the float layer fed by the integer network's spikes, so
-    that only this layer's rounding counts. rates: spikes, or payload, per neuron and step; cosine: of the
-    two trains, A.B / (|A||B|); unequal: share of unequal spikes; all None for a readout, cosine also where
-    a train is silent. u_seen, u_proven: largest |u| in this run, and what the range proof allows for.
+    nothing is missed. own_snr_db: the same without the bias and with the float layer fed by the integer
+    network's spikes, so that only the rounding of this layer's weights counts. rates: spikes, or payload,
+    per neuron and step; cosine: of the two trains, A.B / (|A||B|); unequal: share of unequal spikes; all
+    None for a readout, cosine also where a train is silent. u_seen, u_proven: largest |u| in this run, and
+    what the range proof allows for.
     """
 
     layer: str
@@ -128,24 +129,22 @@ def _add_batch(
     for name, one in sums.items():
         population, float_one = integer_network[name], float_network[name]
         shape = (len(x), -1, *population.shape)
-        found = sum(
+        found = _host_current(integer_network, population, encoded) + sum(
             current(p.synapse, p.integer_weight.astype(np.float64), payloads[p.source]).reshape(shape)
+            * float(1 << spec.WEIGHT_SHIFT)
             for p in integer_network.incoming(name)
             if not p.on_host
-        )
-        drive = np.asarray(found) * float(1 << spec.WEIGHT_SHIFT) + _bias(
-            integer_network, population, encoded
         )
         own = sum(
             current(p.synapse, np.asarray(p.weight), payloads[p.source]).reshape(shape)
             * (scale if p.source == source.name else 1.0)
             for p in float_network.incoming(name)
         )
+        full = (len(x), steps, *population.shape)
+        one.own.add(np.broadcast_to(np.asarray(own), full), np.broadcast_to(found, full))
         offset = 0.0 if float_one.bias is None else np.asarray(float_one.bias)
-        full = np.broadcast_shapes(drive.shape, (len(x), steps, *population.shape))
-        drive = np.broadcast_to(drive, full)
+        drive = np.broadcast_to(found + _bias(population), full)
         one.snr.add(wanted[f"current/{name}"] + offset, drive)
-        one.own.add(np.broadcast_to(np.asarray(own) + offset, full), drive)
         a, b = wanted[name], payloads[name]
         one.float_sum += float(a.sum())
         one.integer_sum += float(b.sum())
@@ -155,14 +154,19 @@ def _add_batch(
         one.u_seen = max(one.u_seen, int(np.abs(trace.u[name]).max(initial=0)))
 
 
-def _bias(network: Network, population: Population, x: IntArray) -> FloatArray:
-    """Bias current in v units, broadcastable to (N, T, *shape)."""
-    if encode.has_host_input(network, population):
-        assert isinstance(population.bias, Fixed)
-        written = encode.host_mantissas(network, population, x) << population.bias.exp
-        return np.asarray(written[:, None].astype(np.float64))
+def _host_current(network: Network, population: Population, x: IntArray) -> FloatArray:
+    """What the host writes beyond the bias, v units, broadcastable to (N, T, *shape)."""
+    if not encode.has_host_input(network, population):
+        return np.zeros(())
+    assert isinstance(population.bias, Fixed)
+    written = encode.host_mantissas(network, population, x) - population.bias.mant
+    return np.asarray((written << population.bias.exp)[:, None].astype(np.float64))
+
+
+def _bias(population: Population) -> IntArray:
+    """Bias current in v units, broadcastable to (*shape)."""
     assert population.bias is None or isinstance(population.bias, Fixed)
-    return np.asarray(spec.bias_value(population.bias).astype(np.float64))
+    return spec.bias_value(population.bias)
 
 
 def _row(population: Population, sums: _Sums, u_proven: int) -> LayerFit:

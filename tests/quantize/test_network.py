@@ -163,8 +163,9 @@ def test_the_same_network_quantizes_to_the_same_numbers_twice() -> None:
         (np.zeros((0, 2, 5, 5)), "no calibration sample"),
         (np.zeros((3, 2, 5, 4)), r"shape \(3, 2, 5, 4\), expected \(N, 2, 5, 5\)"),
         (np.full((3, 2, 5, 5), np.nan), "150 values are not finite"),
-        (np.zeros((3, 2, 5, 5)), "all 0|no neuron fires"),
-        (np.full((3, 2, 5, 5), 1e-9), "no neuron fires"),
+        (np.zeros((3, 2, 5, 5)), "every value is 0"),
+        (np.full((3, 2, 5, 5), 0.25), "every value is 0.25"),
+        (images(3) * 1e-9, "no neuron fires"),
     ],
 )
 def test_bad_calibration_data_are_refused(data: np.ndarray, message: str) -> None:

@@ -1,0 +1,111 @@
+"""What the integers quantized so far do on the calibration data, one population after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from nmc import neuron as spec
+from nmc import synapse
+from nmc.errors import InternalError
+from nmc.ir import (
+    Encoding,
+    Fixed,
+    FixedNeuron,
+    FloatArray,
+    InputNeuron,
+    IntArray,
+    Network,
+    Population,
+    Projection,
+)
+
+Train: TypeAlias = npt.NDArray[Any]
+
+BATCH = 16
+"""Samples times steps whose currents are computed at once."""
+
+
+class Emulator:
+    """Runs each population over all samples and steps as soon as it is quantized; keeps what is needed.
+
+    means: mean payload per source neuron, (*shape), payload units. Trains are dropped after their last use.
+    """
+
+    def __init__(self, network: Network, source: Population, x: IntArray) -> None:
+        """x: the encoded samples, (N, *shape) or (N, T, *shape)."""
+        neuron = source.neuron
+        assert isinstance(neuron, InputNeuron)
+        train = neuron.encoding is Encoding.SPIKES
+        self._steps = network.steps
+        self._left = {one.name: len(network.outgoing(one.name)) for one in network.populations}
+        self._trains: dict[str, Train] = {source.name: x[:, : self._steps] if train else x[:, None]}
+        self.means: dict[str, FloatArray] = {source.name: self._trains[source.name].mean(axis=(0, 1))}
+        self._samples = len(x)
+
+    @property
+    def observations(self) -> int:
+        """Samples times steps."""
+        return self._samples * self._steps
+
+    def current(self, population: Population, incoming: Sequence[Projection]) -> IntArray:
+        """Input current in v units, bias excluded, (N, T or 1, *shape)."""
+        total = np.zeros((1, 1, *population.shape), np.int64)
+        for projection in incoming:
+            if not projection.on_host:
+                total = total + (self._sum(population, projection) << spec.WEIGHT_SHIFT)
+        return total
+
+    def bias(self, population: Population, incoming: Sequence[Projection]) -> IntArray:
+        """Bias current in v units, broadcastable to (N, *shape)."""
+        bias = population.bias
+        assert bias is None or isinstance(bias, Fixed)
+        host = [projection for projection in incoming if projection.on_host]
+        if bias is None or not host:
+            return spec.bias_value(bias)
+        mant = bias.mant
+        for projection in host:
+            half = (1 << projection.host_shift) >> 1
+            mant = mant + ((self._sum(population, projection)[:, 0] + half) >> projection.host_shift)
+        return np.asarray(mant << bias.exp)
+
+    def _sum(self, population: Population, projection: Projection) -> IntArray:
+        """Weights times payloads, (N, T or 1, *shape)."""
+        train = self._trains[projection.source]
+        rows = train.reshape(-1, *train.shape[2:])
+        parts = [
+            synapse.apply_integer(projection.synapse, projection.integer_weight, rows[start : start + BATCH])
+            for start in range(0, len(rows), BATCH)
+        ]
+        return np.concatenate(parts).reshape(*train.shape[:2], *population.shape)
+
+    def fire(self, population: Population, current: IntArray, bias: IntArray) -> Train:
+        """Spikes (N, T, *shape), int8."""
+        neuron = population.neuron
+        if not isinstance(neuron, FixedNeuron):
+            raise InternalError(f"{population.name} does not fire")
+        shape = (self._samples, *population.shape)
+        spikes = np.zeros((self._samples, self._steps, *population.shape), np.int8)
+        u, v = np.zeros(shape, np.int64), np.broadcast_to(neuron.v0, shape).astype(np.int64)
+        for t in range(self._steps):
+            arriving = current[:, t if current.shape[1] > 1 else 0] >> spec.WEIGHT_SHIFT
+            spikes[:, t], u, v = spec.step(neuron, u, v, arriving, bias)
+        return spikes
+
+    def add(self, population: Population, incoming: Sequence[Projection]) -> None:
+        """Run a finished population; its sources' trains are dropped when nobody needs them any more."""
+        current = self.current(population, incoming)
+        if isinstance(population.neuron, FixedNeuron):
+            train: Train = self.fire(population, current, self.bias(population, incoming))
+        else:
+            train = current >> spec.WEIGHT_SHIFT
+        self.means[population.name] = train.mean(axis=(0, 1))
+        if self._left[population.name]:
+            self._trains[population.name] = train
+        for projection in incoming:
+            self._left[projection.source] -= 1
+            if not self._left[projection.source]:
+                del self._trains[projection.source]

@@ -1,0 +1,327 @@
+"""One population with its scale: every number of it on the chip's fields.
+
+All projections into a population (or, with threshold profiles, into one of its channels), the threshold,
+bias and initial potential share one scale S, in weight units per float unit; scaling them together leaves
+the spikes unchanged. v has 64 units per weight unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
+from typing import TypeAlias
+
+import numpy as np
+
+from nmc import neuron as spec
+from nmc import synapse
+from nmc.errors import InternalError, NmcError
+from nmc.ir import (
+    Conv2d,
+    Dense,
+    Fixed,
+    FixedNeuron,
+    FloatArray,
+    FloatNeuron,
+    InputNeuron,
+    Network,
+    Population,
+    Projection,
+    Reset,
+    frozen,
+)
+from nmc.quantize import neurons, ranges, rounding, weights
+from nmc.quantize.calibrate import Statistics
+from nmc.quantize.emulate import Emulator
+
+HOST_WEIGHT_BITS = 16
+"""Host projections run on the host's processor; 16 bits make their error invisible after rounding."""
+CORRECTION = 0.5
+"""Corrections may move a bias by this share of the threshold; the fields leave room for it."""
+UNIFORM_VARIANCE = 1 / 12
+"""Of a number that is equally likely anywhere in one unit: a rounding error, or a pixel nobody has seen."""
+
+
+Shared: TypeAlias = dict[tuple[int, int, bytes], Fixed]
+"""Rounded weights by id of the float array, bits and bytes of the scale."""
+
+
+class ScaledPopulation:
+    """One population with its scale chosen: (1,), or (C_out,) where every channel has its own.
+
+    done: the populations before it, quantized; payloads: the range of their spikes, 0 included. ``round``
+    must have been called before the results are asked for.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        population: Population,
+        done: Mapping[str, Population],
+        payloads: Mapping[str, tuple[int, int]],
+        statistics: dict[str, Statistics] | None,
+        bits: int,
+        profiles: int | None,
+    ) -> None:
+        assert isinstance(population.neuron, FloatNeuron)
+        self._population = population
+        self._neuron = population.neuron
+        self._steps = network.steps
+        self._done, self._payloads = done, payloads
+        self._bits = bits
+        self._statistics = statistics
+        incoming = network.incoming(population.name)
+        self.chip = tuple(p for p in incoming if not p.on_host)
+        self.host = tuple(p for p in incoming if p.on_host)
+        bias = population.bias if population.bias is not None else np.zeros((1,) * len(population.shape))
+        assert not isinstance(bias, Fixed)
+        self._bias = bias
+        self._sources = [self._source(p) for p in self.chip]
+        self._reserve = self._correction_reserve() if statistics is not None else np.zeros(1)
+        self._shifted = np.zeros(1)
+        self.scale = self._choose_scale(profiles)
+        self.weights: dict[str, Fixed] = {}
+
+    @property
+    def float_neuron(self) -> FloatNeuron:
+        return self._neuron
+
+    @property
+    def shifted(self) -> FloatArray:
+        """By how much the bias was corrected, (C_out,) or (1,), float units."""
+        return self._shifted
+
+    @property
+    def learned(self) -> bool:
+        """Whether it integrates trained weights; gates, pools and delay lines are exact as they are."""
+        trained = any(isinstance(p.synapse, Conv2d | Dense) for p in (*self.chip, *self.host))
+        return trained and self._neuron.keep_v > 0
+
+    def round(self, shared: Shared, emulator: Emulator | None) -> None:
+        """Round the weights and let the bias take back the mean of the error.
+
+        Args:
+            shared: weights that other populations have rounded.
+            emulator: what the integers so far do on the calibration data; their error in the mean, too, is
+                taken back.
+        """
+        self.weights = {p.name: self._weight(p, shared) for p in self.chip}
+        for projection, source in zip(self.chip, self._sources, strict=True):
+            found = source.mean
+            if emulator is not None and self.learned:
+                mean = emulator.means[projection.source]
+                found = synapse.seen(projection.synapse, projection.weight_shape, mean)
+            error = weights.mean_error(source, self.weights[projection.name], self.scale, found)
+            # What float sums leave over is far below one v unit, and no error.
+            self.shift(-np.round(error * self.scale, 6) / self.scale)
+
+    def shift(self, change: FloatArray) -> None:
+        """Add (C_out,) or (1,) float units to the bias, in all no more than the fields were left room for."""
+        total = np.clip(self._shifted + change, -self._reserve, self._reserve)
+        self._bias = self._bias + self._per_channel(total - self._shifted)
+        self._shifted = total
+
+    def _per_channel(self, values: FloatArray) -> FloatArray:
+        """(C_out,) or (1,) shaped like the population."""
+        return values.reshape(-1, *(1,) * (len(self._population.shape) - 1))
+
+    def _correction_reserve(self) -> FloatArray:
+        """How far corrections may move the bias: of a readout by some of what can arrive in a step."""
+        if self._neuron.threshold is not None:
+            return CORRECTION * weights.per_output(self._neuron.threshold, np.min)
+        arriving = (self._reach(p, self._float_weight(p)) for p in (*self.chip, *self.host))
+        return CORRECTION * reduce(np.add, arriving, np.zeros(1))
+
+    def expected_error(self, input_error: Mapping[str, float]) -> float:
+        """Share of the current's variance that the grids of weights and inputs cost, before any rounding.
+
+        Args:
+            input_error: per input population the mean square of what its grid rounds away, payload units.
+        """
+        lost = power = 0.0
+        for projection, source in zip(self.chip, self._sources, strict=True):
+            lost += float(weights.output_error(source, self.scale, self._bits).sum())
+            spread = np.full(source.weight.shape, input_error.get(projection.source, 0.0))
+            lost += float((source.weight**2 * spread).sum())
+            power += float((source.weight**2 * source.variance).sum())
+        return lost / power if power else 0.0
+
+    def _choose_scale(self, profiles: int | None) -> FloatArray:
+        separable = all(isinstance(p.synapse, Conv2d | Dense) for p in (*self.chip, *self.host))
+        per_channel = profiles != 1 and separable and self._neuron.threshold is not None
+        label = self._population.label
+        scale = weights.best_scale(self._sources, self._bits, self._limit(), label, per_channel=per_channel)
+        if profiles is not None:
+            scale = weights.to_profiles(scale, profiles)
+        return self._whole_threshold(scale)
+
+    def _unit(self, projection: Projection) -> float:
+        """Float value of one unit of the source's payload."""
+        neuron = self._done[projection.source].neuron
+        return neuron.scale if isinstance(neuron, InputNeuron) else 1.0
+
+    def _float_weight(self, projection: Projection) -> FloatArray:
+        assert not isinstance(projection.weight, Fixed)
+        return projection.weight * self._unit(projection)
+
+    def _weight(self, projection: Projection, shared: Shared) -> Fixed:
+        """The projection's weights on the grid; projections that shared an array go on to share one."""
+        scale = self.scale * self._unit(projection)
+        key = (id(projection.weight), self._bits, scale.tobytes())
+        if key not in shared:
+            shared[key] = self._rounded(projection, scale)
+        return shared[key]
+
+    def _rounded(self, projection: Projection, scale: FloatArray) -> Fixed:
+        assert not isinstance(projection.weight, Fixed)
+        weight = projection.weight
+        nearest = weights.to_grid(weight, scale, self._bits)
+        if self._statistics is None or not isinstance(projection.synapse, Conv2d | Dense):
+            return nearest
+        groups = projection.synapse.groups if isinstance(projection.synapse, Conv2d) else 1
+        steps = weight * (weights.along(scale, weight.ndim) / weights.grid_step(self._bits))
+        seen = [
+            rounding.observations(p, np.rint(self._statistics[p.source].frames / self._unit(p)))
+            for p in self.chip
+            if p.weight is weight
+        ]
+        mant = rounding.adaptive(steps, groups, seen, nearest.lowest, nearest.highest)
+        found = Fixed(mant, nearest.exp, nearest.bits, nearest.signed)
+        # The scale left room for half a step per weight; adaptive rounding may go further.
+        planned = self._reach(projection, weight * weights.along(scale, weight.ndim))
+        half = self._reach(projection, np.ones(weight.shape)) * weights.grid_step(self._bits) / 2
+        return (
+            found
+            if (self._reach(projection, found.value.astype(np.float64)) <= planned + half).all()
+            else nearest
+        )
+
+    def _source(self, projection: Projection) -> weights.Source:
+        weight = self._float_weight(projection)
+        unit = self._unit(projection)
+        if self._statistics is None:
+            frames = isinstance(self._done[projection.source].neuron, InputNeuron)
+            return weights.Source(
+                weight, np.zeros(()), np.asarray(UNIFORM_VARIANCE / unit**2 if frames else 1.0)
+            )
+        mean, variance = self._statistics[projection.source].per_weight(projection)
+        return weights.Source(weight, mean / unit, variance / unit**2)
+
+    def _limit(self) -> FloatArray:
+        """The largest scales, (C_out,) or (1,), at which every field still holds its worst case."""
+        zero = np.zeros(1)
+        limits = [np.full(1, np.inf)]
+        if self._neuron.threshold is not None:
+            largest = weights.per_output(np.abs(self._neuron.threshold), np.max)
+            limits.append(((1 << spec.THRESHOLD_BITS) - 1) / largest)
+        bias = weights.per_output(np.abs(self._bias), np.max) + self._reserve
+        host = reduce(np.add, (self._reach(p, self._float_weight(p)) for p in self.host), bias)
+        slack = len(self.host) + 1
+        field = (neurons.MAX_BIAS_MANT - slack) << spec.BIAS_EXP_MAX
+        limits.append(_over(field / neurons.V_PER_WEIGHT, host))
+        reach = reduce(np.add, (self._reach(p, self._float_weight(p)) for p in self.chip), zero)
+        # Rounding to the grid moves every weight by at most half a step.
+        half = weights.grid_step(self._bits) / 2
+        moved = reduce(np.add, (self._reach(p, np.ones(p.weight_shape)) for p in self.chip), zero) * half
+        keep_u = self._neuron.keep_u
+        gain = 1 / (1 - keep_u) if keep_u < 1 else float(self._steps)
+        room = ((spec.U_FOLD - 1) >> spec.WEIGHT_SHIFT) / gain - moved
+        limits.append(_over(self._checked(room, moved), reach))
+        if self._neuron.threshold is None:
+            room = (spec.V_LIMIT >> spec.WEIGHT_SHIFT) / self._steps - moved - 1
+            limits.append(_over(self._checked(room, moved), reach + host))
+        return np.asarray(reduce(np.minimum, limits))
+
+    def _checked(self, room: FloatArray, moved: FloatArray) -> FloatArray:
+        if (room <= 0).any():
+            measured, allowed = int(moved.max()) << spec.WEIGHT_SHIFT, spec.U_FOLD - 1
+            raise NmcError(
+                "NMC-Q01",
+                self._population.label,
+                f"even weights of one unit can reach {measured:,}, the chip holds {allowed:,}",
+                "lower the fan-in, the payload or T",
+                measured=measured,
+                allowed=allowed,
+            )
+        return room
+
+    def _reach(self, projection: Projection, weight: FloatArray) -> FloatArray:
+        """Largest |current| that the projection can bring to one neuron of each output channel."""
+        low, high = self._payloads[projection.source]
+        return ranges.largest_sum(ranges.fan_in_rows(projection, weight), low, high)
+
+    def _whole_threshold(self, scale: FloatArray) -> FloatArray:
+        """The next lower scales at which the thresholds are whole numbers of weight units."""
+        threshold = self._neuron.threshold
+        if threshold is None:
+            return scale
+        value = weights.per_output(threshold, np.max)
+        uniform = np.array_equal(value, weights.per_output(threshold, np.min))
+        if not uniform or len(value) not in (1, len(scale)) or (value <= 0).any():
+            return scale
+        return np.asarray(np.maximum(1.0, np.floor(value * scale)) / value)
+
+    @property
+    def _spread(self) -> FloatArray:
+        """The scale, broadcastable to the population."""
+        return weights.along(self.scale, len(self._population.shape))
+
+    def population(self) -> Population:
+        """The population with a FixedNeuron and a Fixed bias."""
+        neuron, who, label = self._neuron, self._population, self._population.label
+        bias = None
+        if self.host:
+            exponent = self._host_exponent()
+            mant = np.rint(self._bias * (self._spread * neurons.V_PER_WEIGHT / (1 << exponent)))
+            bias = Fixed(mant.astype(np.int64), exponent, spec.BIAS_MANT_BITS, signed=True)
+        elif np.any(self._bias):
+            bias = neurons.bias_field(self._bias * (self._spread * neurons.V_PER_WEIGHT), label)
+        vth = drop = None
+        if neuron.threshold is not None:
+            on_grid = neurons.on_weight_grid(neuron, bias) and not self.host
+            vth = neurons.threshold_field(neuron.threshold * self._spread, neuron.compare, on_grid, label)
+            if neuron.reset is Reset.SUBTRACT:
+                drop = frozen(neurons.in_v_units(neuron.threshold, self._spread))
+        fixed = FixedNeuron(
+            vth,
+            du=neurons.decay_field(neuron.keep_u, spec.U_DECAY_OFFSET),
+            dv=neurons.decay_field(neuron.keep_v, 0),
+            reset=neuron.reset,
+            v0=frozen(neurons.in_v_units(neuron.v0, self._spread)),
+            drop=drop,
+        )
+        return replace(who, neuron=fixed, bias=bias)
+
+    def _host_exponent(self) -> int:
+        """The smallest exponent whose mantissa holds the bias and all that the host can add to it."""
+        bias = weights.per_output(np.abs(self._bias), np.max)
+        reach = reduce(np.add, (self._reach(p, self._float_weight(p)) for p in self.host), bias)
+        largest = float((reach * self.scale).max()) * neurons.V_PER_WEIGHT
+        # Every rounded term may add half a mantissa.
+        exp = neurons.smallest_exponent(largest, slack=len(self.host) + 1)
+        if exp is None:
+            raise InternalError(f"{self._population.name}: the scale limit let a host current overflow")
+        return exp
+
+    def projection(self, projection: Projection) -> Projection:
+        """The projection with its integer weights."""
+        if projection.on_host:
+            return self._host_projection(projection)
+        return replace(projection, weight=self.weights[projection.name])
+
+    def _host_projection(self, projection: Projection) -> Projection:
+        """16-bit weights whose product with the input, shifted right, gives bias mantissas."""
+        weight = self._float_weight(projection)
+        unit = weights.along(self.scale, weight.ndim) * neurons.V_PER_WEIGHT / (1 << self._host_exponent())
+        per_mantissa = weight * unit
+        largest = float(np.abs(per_mantissa).max(initial=0.0))
+        top = (1 << (HOST_WEIGHT_BITS - 1)) - 1
+        shift = int(np.clip(np.floor(np.log2(top / largest)), 0, 20)) if largest else 0
+        mant = np.clip(np.rint(per_mantissa * (1 << shift)), -top, top).astype(np.int64)
+        return replace(projection, weight=Fixed(mant, 0, HOST_WEIGHT_BITS, signed=True), host_shift=shift)
+
+
+def _over(room: FloatArray | float, load: FloatArray) -> FloatArray:
+    """room / load; no limit where there is no load."""
+    return np.asarray(np.where(load > 0, room / np.where(load > 0, load, 1.0), np.inf))
