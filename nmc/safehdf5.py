@@ -41,6 +41,33 @@ def check(file: h5py.File, stored: int, who: str, limits: Limits) -> None:
             _check_chunks(dataset, f"{who}: {name}", limits)
 
 
+HEAP = b"GCOL\x01\x00\x00\x00"
+"""Signature, version and reserved bytes of a global heap collection, where variable-length strings lie."""
+
+
+def check_heaps(data: bytes, who: str) -> None:
+    """Walk every global heap of a file before HDF5 does: on a wrong object size HDF5 2.0 loops for ever.
+
+    After the signature come 8 bytes of size; then objects of a 16-byte header (index, references, reserved,
+    size) and data in multiples of 8 bytes; index 0 is what is left (HDF5 File Format Specification 3.0, III.E).
+
+    Raises NmcError NMC-F01 where an object or the rest does not end where the collection does.
+    """
+    start = data.find(HEAP)
+    while start >= 0:
+        end = start + int.from_bytes(data[start + 8 : start + 16], "little")
+        position = start + 16
+        while position + 16 <= end:
+            index = int.from_bytes(data[position : position + 2], "little")
+            size = int.from_bytes(data[position + 8 : position + 16], "little")
+            position += size if index == 0 else 16 + -(-size // 8) * 8
+            if index == 0 and position != end:
+                position = end + 1
+        if position > end or end > len(data):
+            raise NmcError("NMC-F01", who, f"has a damaged heap at byte {start}", "export it again")
+        start = data.find(HEAP, start + len(HEAP))
+
+
 def _walk(file: h5py.File, who: str, limits: Limits) -> list[tuple[str, h5py.Dataset]]:
     """All datasets with their paths; every group is visited once."""
     datasets: list[tuple[str, h5py.Dataset]] = []

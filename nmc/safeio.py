@@ -362,6 +362,7 @@ def open_hdf5(path: AnyPath, limits: Limits = Limits()) -> Iterator[h5py.File]:
     who = os.fspath(path)
     size = check_regular(path, limits)
     damaged = "is damaged or not an HDF5 file"
+    safehdf5.check_heaps(read_bytes(path, limits, "NMC-F01"), who)
     try:
         with h5py.File(path, "r") as file:
             try:

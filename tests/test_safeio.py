@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import zipfile
 import zlib
 from io import BytesIO
@@ -523,3 +525,28 @@ def test_json_that_is_refused(text: str) -> None:
 def test_nan_is_never_written() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         safeio.canonical_json(float("nan"))
+
+
+def test_no_byte_of_a_heap_makes_the_reader_hang(tmp_path: Path) -> None:
+    """One byte of a heap's sizes changed: refused, in a child that can be killed."""
+    good = tmp_path / "good.nir"
+    with h5py.File(good, "w") as file:
+        file["type"] = "a string of variable length"
+        file["other"] = "another"
+    data = bytearray(good.read_bytes())
+    heap = bytes(data).index(b"GCOL")
+    refused = 0
+    for offset in (8, 16 + 8, 16 + 9, 16 + 15):
+        broken = bytearray(data)
+        broken[heap + offset] ^= 0xFF
+        path = tmp_path / f"broken{offset}.nir"
+        path.write_bytes(broken)
+        code = (
+            "import sys; from nmc.safeio import open_hdf5\n"
+            "with open_hdf5(sys.argv[1]) as file: print(file['type'][()], file['other'][()])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60, check=False
+        )
+        refused += "NMC-F01" in done.stderr
+    assert refused == 4
