@@ -8,15 +8,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nmc import synapse
+from nmc.backends import encode
 from nmc.backends.base import Engine, Trace
-from nmc.ir import FixedNeuron, IntArray, Network
+from nmc.ir import Fixed, FixedNeuron, IntArray, Network, Population
 
 KINDS = ("spikes", "u", "v")
+Index = tuple[int, ...]
+"""(sample, step, *neuron), or the neuron alone."""
+
+
+@dataclass(frozen=True)
+class NeuronState:
+    """One neuron after one step: payload sent, u, v after the reset. A relay has no u and v."""
+
+    spikes: int
+    u: int | None
+    v: int | None
+
+    def __str__(self) -> str:
+        states = "" if self.u is None else f", u {self.u}, v {self.v}"
+        return f"sent {self.spikes}{states}"
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """The earliest unequal entry in chip time: which layer, sample, step and neuron, expected and got."""
+    """The earliest unequal entry in chip time: which layer, sample, step and neuron, expected and got.
+
+    arrived: sum of weights times payloads that reached the neuron in this step, weight units; all that came
+    before is equal on both sides, so it holds for both. bias: v units. before: the state that both had;
+    at step 0 the start. wanted, found: the states after the step.
+    """
 
     layer: str
     kind: str
@@ -25,12 +47,19 @@ class Divergence:
     neuron: tuple[int, ...]
     expected: int
     got: int
+    arrived: int
+    bias: int
+    before: NeuronState
+    wanted: NeuronState
+    found: NeuronState
 
     def __str__(self) -> str:
         where = ", ".join(map(str, self.neuron))
         return (
             f"{self.layer}: sample {self.sample}, step {self.step}, neuron ({where}): "
-            f"{self.kind} expected {self.expected}, got {self.got}"
+            f"{self.kind} expected {self.expected}, got {self.got}; "
+            f"arrived {self.arrived}, bias {self.bias}, before: {self.before}; "
+            f"expected: {self.wanted}; got: {self.found}"
         )
 
 
@@ -66,7 +95,7 @@ def compare(network: Network, x: IntArray, steps: int, expected: Engine, tested:
     two = tested.run(network, x, steps, record=names)
     mismatches: dict[str, dict[str, int]] = {}
     compared = 0
-    earliest: tuple[int, Divergence] | None = None
+    earliest: tuple[int, str, str, Index] | None = None
     for name in names:
         population = network[name]
         stateful = isinstance(population.neuron, FixedNeuron)
@@ -77,10 +106,11 @@ def compare(network: Network, x: IntArray, steps: int, expected: Engine, tested:
             compared += a.size
             mismatches[name][kind] = int(unequal.sum())
             if unequal.any():
-                first = _first(population.label, kind, a, b, unequal)
-                when = first.sample * steps + first.step + population.time
+                # Sample and step are the two leading axes, so C order is time order.
+                index = tuple(int(i) for i in np.unravel_index(int(unequal.argmax()), unequal.shape))
+                when = index[0] * steps + index[1] + population.time
                 if earliest is None or when < earliest[0]:
-                    earliest = (when, first)
+                    earliest = (when, name, kind, index)
     return Verification(
         expected.name,
         tested.name,
@@ -89,7 +119,7 @@ def compare(network: Network, x: IntArray, steps: int, expected: Engine, tested:
         compared,
         mismatches,
         one.counts == two.counts,
-        earliest[1] if earliest else None,
+        None if earliest is None else _explain(network, x, steps, one, two, *earliest[1:]),
     )
 
 
@@ -98,9 +128,58 @@ def _array(trace: Trace, kind: str, name: str) -> npt.NDArray[Any]:
     return arrays[name]
 
 
-def _first(
-    label: str, kind: str, a: npt.NDArray[Any], b: npt.NDArray[Any], unequal: npt.NDArray[Any]
+def _explain(
+    network: Network, x: IntArray, steps: int, one: Trace, two: Trace, name: str, kind: str, index: Index
 ) -> Divergence:
-    # Sample and step are the two leading axes, so C order is time order.
-    index = tuple(int(i) for i in np.unravel_index(int(unequal.argmax()), unequal.shape))
-    return Divergence(label, kind, index[0], index[1], index[2:], int(a[index]), int(b[index]))
+    """What a neuron got and what it was, in the step in which it first differs."""
+    population = network[name]
+    (sample, step), neuron = index[:2], index[2:]
+    arrived = 0
+    for projection in network.incoming(name):
+        if not projection.on_host:
+            source = network[projection.source]
+            train = encode.train_of(network, x, steps) if source.is_input else one.spikes[source.name]
+            current = synapse.apply_integer(
+                projection.synapse, projection.integer_weight, train[sample, step][None]
+            )
+            arrived += int(current.reshape(population.shape)[neuron])
+    before = _state(one, population, (sample, step - 1, *neuron)) if step else _start(population, neuron)
+    return Divergence(
+        population.label,
+        kind,
+        sample,
+        step,
+        neuron,
+        int(_array(one, kind, name)[index]),
+        int(_array(two, kind, name)[index]),
+        arrived,
+        _bias(network, population, x, sample, neuron),
+        before,
+        _state(one, population, index),
+        _state(two, population, index),
+    )
+
+
+def _bias(network: Network, population: Population, x: IntArray, sample: int, neuron: Index) -> int:
+    bias = population.bias
+    if not isinstance(bias, Fixed):
+        return 0
+    if encode.has_host_input(network, population):
+        mantissas = encode.host_mantissas(network, population, x[sample : sample + 1])[0]
+    else:
+        mantissas = np.broadcast_to(bias.mant, population.shape)
+    return int(mantissas[neuron]) << bias.exp
+
+
+def _start(population: Population, neuron: Index) -> NeuronState:
+    if not isinstance(population.neuron, FixedNeuron):
+        return NeuronState(0, None, None)
+    return NeuronState(0, 0, int(np.broadcast_to(population.neuron.v0, population.shape)[neuron]))
+
+
+def _state(trace: Trace, population: Population, index: Index) -> NeuronState:
+    name = population.name
+    spikes = int(trace.spikes[name][index])
+    if not isinstance(population.neuron, FixedNeuron):
+        return NeuronState(spikes, None, None)
+    return NeuronState(spikes, int(trace.u[name][index]), int(trace.v[name][index]))

@@ -79,7 +79,7 @@ def run(network: ir.Network, sample, steps: int) -> dict[str, list[tuple[list[in
             ]
             continue
         tables = [
-            (history[p.source], synapses(p, network[p.source], population))
+            (history[p.source], synapses(p, network[p.source], population), p.on_host)
             for p in network.projections
             if p.target == population.name
         ]
@@ -89,15 +89,27 @@ def run(network: ir.Network, sample, steps: int) -> dict[str, list[tuple[list[in
 
 def _population(population, tables, steps):
     size, neuron = population.size, population.neuron
-    u, v, out = [0] * size, [0] * size, []
+    start = getattr(neuron, "v0", None)
+    u, out = [0] * size, []
+    v = [0 if start is None else round(_flat(start, population, i) * 64) for i in range(size)]
     for t in range(steps):
         spikes = [0] * size
         for i in range(size):
-            a = sum(w * sent[t][0][j] for sent, table in tables for j, w in table[i] if sent[t][0][j])
+            a, host = (
+                sum(
+                    w * sent[t][0][j]
+                    for sent, table, on_host in tables
+                    if on_host is wanted
+                    for j, w in table[i]
+                    if sent[t][0][j]
+                )
+                for wanted in (False, True)
+            )
             if isinstance(neuron, ir.GradedRelay):
                 spikes[i] = a
                 continue
             bias = 0 if population.bias is None else round(_flat(population.bias, population, i) * 64)
+            bias += host * 64  # the host writes its part of the current as bias: it never enters u
             u[i] = truncate(u[i] * round(neuron.keep_u * 4096)) + a * 64
             v[i] = truncate(v[i] * round(neuron.keep_v * 4096)) + u[i] + bias
             v[i] = max(-(2**23 - 1), min(2**23 - 1, v[i]))
@@ -105,7 +117,7 @@ def _population(population, tables, steps):
                 continue
             threshold = round(_flat(neuron.threshold, population, i)) * 64
             # Off the grid of whole weights the chip has no ">=": ties go to the strict comparison.
-            on_grid = neuron.keep_v == 1 and neuron.keep_u == 0 and bias_on_grid(population)
+            on_grid = neuron.keep_v in (0, 1) and neuron.keep_u == 0 and bias_on_grid(population)
             at_least = on_grid and neuron.compare is ir.Compare.GREATER_EQUAL
             if v[i] > threshold or (at_least and v[i] == threshold):
                 spikes[i] = 1
