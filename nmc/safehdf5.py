@@ -49,7 +49,7 @@ def check_heaps(data: bytes, who: str) -> None:
     """Walk every global heap of a file before HDF5 does: on a wrong object size HDF5 2.0 loops for ever.
 
     After the signature come 8 bytes of size; then objects of a 16-byte header (index, references, reserved,
-    size) and data in multiples of 8 bytes; index 0 is what is left (HDF5 File Format Specification 3.0, III.E).
+    size) and data in multiples of 8 bytes; index 0 is what is left (HDF5 File Format 3.0, III.E).
 
     Raises NmcError NMC-F01 where an object or the rest does not end where the collection does.
     """
