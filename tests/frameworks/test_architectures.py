@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-snn_nets = pytest.importorskip("snn_nets")
-compare = pytest.importorskip("nmc.frontend.tracing.compare").compare
+
+import snn_nets  # noqa: E402
+from support_table import note_cell  # noqa: E402
 
 from nmc.errors import NmcError  # noqa: E402
 from nmc.frontend.trace import trace  # noqa: E402
+from nmc.frontend.tracing.compare import compare  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -27,12 +29,12 @@ def network(framework: str, architecture: str) -> torch.nn.Module:
 
 @pytest.mark.parametrize("architecture", [a for a in snn_nets.ARCHITECTURES if a != "recurrent"])
 @pytest.mark.parametrize("framework", snn_nets.KITS)
-def test_spikes_equal(framework, architecture, support_table):
+def test_spikes_equal(framework, architecture):
     net = network(framework, architecture)
     x = np.random.default_rng(1).random((SAMPLES, STEPS, *snn_nets.SHAPE), np.float32)
     exact = compare(net, snn_nets.SHAPE, x, STEPS, double=True)
     ties = compare(net, snn_nets.SHAPE, x, STEPS)
-    support_table(framework, architecture, exact, ties)
+    note_cell(framework, architecture, exact, ties)
     assert exact.silent == ()
     assert [layer for layer in exact.layers if layer.differing] == []
     assert exact.output.differing == 0
@@ -41,10 +43,10 @@ def test_spikes_equal(framework, architecture, support_table):
 
 
 @pytest.mark.parametrize("framework", snn_nets.KITS)
-def test_recurrent_is_refused(framework, support_table):
+def test_recurrent_is_refused(framework):
     net = network(framework, "recurrent")
     with pytest.raises(NmcError, match="ecurrent") as caught:
         trace(net, snn_nets.SHAPE)
     assert caught.value.code == "NMC-G05"
     assert "cell" in caught.value.who
-    support_table(framework, "recurrent", None, None)
+    note_cell(framework, "recurrent", None, None)

@@ -23,6 +23,7 @@ from spikingjelly.activation_based.model import (  # noqa: E402
     spiking_resnet,
     spiking_vgg,
 )
+from support_table import note_network  # noqa: E402
 
 from nmc.frontend import opgraph as og  # noqa: E402
 from nmc.frontend.trace import trace  # noqa: E402
@@ -88,7 +89,7 @@ def built(name: str, mode: str = "m") -> Any:
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_spikes_equal(name, zoo_table):
+def test_spikes_equal(name):
     _, shape, samples, steps, neurons = ZOO[name]
     net = built(name)
     x = np.random.default_rng(5).random((samples, *shape), np.float32)
@@ -96,7 +97,7 @@ def test_spikes_equal(name, zoo_table):
         x = (np.random.default_rng(5).random((samples, steps, *shape)) < 0.2).astype(np.float32)
     exact = compare(net, shape, x, steps, double=True)
     ties = compare(net, shape, x, steps)
-    zoo_table(name, samples, exact, ties)
+    note_network(name, samples, exact, ties)
     assert len(exact.layers) == neurons
     assert exact.silent == ()
     assert [layer for layer in exact.layers if layer.differing] == []

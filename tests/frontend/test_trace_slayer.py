@@ -8,6 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 slayer = pytest.importorskip("lava.lib.dl.slayer", reason="lava-dl is not installed (Python 3.10 only)")
 
+import snn_nets  # noqa: E402
+from support_table import note_cell  # noqa: E402
 from torch import nn  # noqa: E402
 
 from nmc.errors import NmcError  # noqa: E402
@@ -38,6 +40,30 @@ def conv_net(neuron: dict[str, object], **kwargs: object) -> nn.Module:
         block.Dense(neuron, 8 * 2 * 2, 6, weight_scale=8, **kwargs),
         block.Affine(neuron, 6, 3, dynamics=False),
     )
+
+
+@pytest.mark.parametrize(
+    "architecture", [a for a in snn_nets.ARCHITECTURES if a not in snn_nets.SLAYER_LACKS]
+)
+def test_architectures(architecture):
+    """Synapses and neurons in a forward pass of the user's own, as in tests/frameworks."""
+    torch.manual_seed(0)
+    net = snn_nets.liven(snn_nets.ARCHITECTURES[architecture](snn_nets.slayer(100)), seed=7)
+    x = trains(100, 8, snn_nets.SHAPE)
+    exact, single = (compare(net, snn_nets.SHAPE, x, 8, double=double) for double in (True, False))
+    note_cell("lava-dl SLAYER", architecture, exact, single)
+    assert exact.silent == ()
+    assert (exact.differing, exact.output.differing) == (0, 0)
+    assert single.differing == 0
+    assert exact.spikes > 10_000
+
+
+def test_recurrent_is_refused():
+    net = snn_nets.ARCHITECTURES["recurrent"](snn_nets.slayer(2))
+    with pytest.raises(NmcError, match="recurrent") as caught:
+        trace(net, snn_nets.SHAPE)
+    assert caught.value.who == "cell.cell"
+    note_cell("lava-dl SLAYER", "recurrent", None, None)
 
 
 @pytest.mark.parametrize("options", [{}, {"weight_norm": True}, {"delay_shift": False}])

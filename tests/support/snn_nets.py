@@ -232,6 +232,58 @@ def sinabs(samples: int) -> Kit:
     )
 
 
+class SlayerLayers:
+    """SLAYER's synapses under torch's names; they keep time as the last axis and have neither bias nor norm."""
+
+    def __init__(self) -> None:
+        from lava.lib.dl.slayer import block, synapse
+
+        self.block, self.synapse = block.cuba, synapse
+
+    def Conv2d(
+        self, c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int = 0, **options: Any
+    ) -> Any:
+        return self.synapse.Conv(c_in, c_out, kernel, stride, padding, groups=options.get("groups", 1))
+
+    def BatchNorm2d(self, channels: int) -> nn.Module:
+        return nn.Identity()
+
+    def AvgPool2d(self, kernel: int) -> Any:
+        return self.synapse.Pool(kernel, weight_scale=1 / kernel**2)
+
+    def AdaptiveAvgPool2d(self, size: int) -> Any:
+        return self.AvgPool2d(4 // size)
+
+    def Flatten(self) -> Any:
+        return self.block.Flatten()
+
+    def Linear(self, features: int, outputs: int) -> Any:
+        return self.synapse.Dense(features, outputs)
+
+
+def slayer(samples: int) -> Kit:
+    from lava.lib.dl.slayer import block, neuron
+
+    class Recurrent(nn.Module):
+        def __init__(self, n: int) -> None:
+            super().__init__()
+            params = {"threshold": 1.0, "current_decay": 1, "voltage_decay": 0}
+            self.cell = block.cuba.Recurrent(params, n, n)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.cell(x)
+
+    return Kit(
+        neuron=lambda: neuron.cuba.Neuron(threshold=0.7, current_decay=1, voltage_decay=0),
+        soft=lambda: neuron.cuba.Neuron(threshold=0.7, current_decay=1, voltage_decay=0),
+        recurrent=Recurrent,
+        layers=SlayerLayers(),
+    )
+
+
+SLAYER_LACKS = ("max pool", "batch norm", "soft reset", "recurrent")
+"""Architectures that SLAYER's layers cannot say, and the one that nmc refuses."""
+
 KITS: dict[str, Callable[[int], Kit]] = {
     "SpikingJelly, single-step": lambda samples: spikingjelly("s"),
     "SpikingJelly, multi-step": lambda samples: spikingjelly("m"),
@@ -260,4 +312,9 @@ def liven(net: nn.Module, seed: int) -> nn.Module:
             uniform(part.weight, -bound, 1.2 * bound)
             if part.bias is not None:
                 uniform(part.bias, 0.0, 0.3)
+        elif isinstance(part, nn.Conv3d) and part.weight.requires_grad:
+            bound = 2.0 / part.weight[0].numel() ** 0.5
+            uniform(part.weight, -bound, 1.4 * bound)
+            # SLAYER's states are integers: these weights it represents exactly.
+            part.weight.data = torch.round(part.weight.data * 32) / 32
     return net.eval()
