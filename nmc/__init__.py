@@ -11,9 +11,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nmc.api import check, chips, compile, load, read, report, run, run_float, verify
+    from nmc.api import check, chips, compile, fit, load, read, report, run, run_float, verify
 
-__all__ = ["__version__", "check", "chips", "compile", "load", "read", "report", "run", "run_float", "verify"]
+__all__ = [
+    "__version__",
+    "check",
+    "chips",
+    "compile",
+    "fit",
+    "load",
+    "read",
+    "report",
+    "run",
+    "run_float",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

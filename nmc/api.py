@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import bundle as bundle_format
+from nmc import fitting
 from nmc.backends import encode
 from nmc.backends.base import Counts, Trace
 from nmc.backends.compare import Verification, compare
@@ -25,6 +26,8 @@ from nmc.frontend.nir_read import load_nir
 from nmc.frontend.opgraph import Input, OpGraph
 from nmc.ir import Encoding, Network, Stage
 from nmc.partition.check import check_mapping
+from nmc.partition.fit import Fit
+from nmc.partition.tile import OBJECTIVES, Objective
 from nmc.passes import PassDone, pipeline, run_passes
 from nmc.quantize import ranges
 from nmc.quantize.precision import Granularity, Precision
@@ -70,6 +73,7 @@ def compile(
     layer_bits: Mapping[str, int] | None = None,
     joins: Joins = "auto",
     encoding: Encoding | None = None,
+    optimize: Objective = "cores",
     seed: int = 0,
     stop_after: str | None = None,
     observe: Callable[[PassDone], None] | None = None,
@@ -88,6 +92,8 @@ def compile(
         joins: how SEW additions are lowered: "relay" (graded spikes), "distribute" (one projection per
             addend), "auto" (relay where the chip carries payloads).
         encoding: frames or trains; by default told from ``data``, else frames.
+        optimize: what tiles are chosen for: the fewest cores, the least traffic between them, the fastest
+            step, or the least energy for messages.
         seed: for the golden input when there are no data.
         stop_after: name of the last pass to run.
         observe: called after each pass.
@@ -96,6 +102,8 @@ def compile(
         NmcError: what the passes refuse; nothing is written.
     """
     target = chip if isinstance(chip, Chip) else load_chip(chip)
+    if optimize not in OBJECTIVES:
+        raise NmcError("NMC-U03", optimize, "is no objective", f"objectives are: {', '.join(OBJECTIVES)}")
     precision = Precision(weight_bits, granularity, layer_bits or {})
     graph = load(model, profile, dt)
     t = _steps(steps if steps is not None else graph.steps)
@@ -105,7 +113,7 @@ def compile(
     network = lower(graph, t, lowering, kind)
     calibration = None if samples is None else samples.astype(np.float64)
     network = run_passes(
-        network, pipeline(target, calibration, precision), stop_after=stop_after, observe=observe
+        network, pipeline(target, calibration, precision, optimize), stop_after=stop_after, observe=observe
     ).with_(chip=target.name)
     config: dict[str, Any] = {
         "steps": t,
@@ -113,6 +121,7 @@ def compile(
         "granularity": granularity,
         "layer_bits": dict(precision.layer_bits),
         "joins": lowering,
+        "optimize": optimize,
         "encoding": kind.value,
         "profile": graph.profile,
         "seed": seed,
@@ -120,6 +129,35 @@ def compile(
     }
     golden = _golden(network, samples, seed) if network.stage >= Stage.QUANTIZED else {}
     return Bundle(network=network, chip=target, config=config, golden=golden)
+
+
+def fit(
+    model: str | Path | OpGraph,
+    chip: str | Chip = "loihi2",
+    *,
+    profile: str | None = None,
+    dt: float | None = None,
+    steps: int | None = None,
+    weight_bits: int = 8,
+    joins: Joins = "auto",
+    encoding: Encoding | None = None,
+) -> Fit:
+    """Whether a model fits a chip, what binds each layer, and which changes would make it fit.
+
+    Args: as ``compile``; no data are needed.
+
+    Raises:
+        NmcError: for a model that cannot be read or that no chip could run; not for one that does not fit.
+    """
+    target = chip if isinstance(chip, Chip) else load_chip(chip)
+    graph = load(model, profile, dt)
+    t = _steps(steps if steps is not None else graph.steps)
+    return fitting.fit(
+        graph,
+        fitting.Setting(
+            target, t, encoding or _encoding(graph, None), weight_bits, None if joins == "auto" else joins
+        ),
+    )
 
 
 def _steps(steps: int | None) -> int:

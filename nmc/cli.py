@@ -16,7 +16,7 @@ import typer
 
 from nmc import __version__
 from nmc.console import Format, emit, nearest, run_guarded
-from nmc.errors import CATALOGUE, EXIT_NO_ENGINE, EXIT_OK, NmcError
+from nmc.errors import CATALOGUE, EXIT_DOES_NOT_FIT, EXIT_NO_ENGINE, EXIT_OK, NmcError
 
 app = typer.Typer(
     help="Compile trained spiking networks to Loihi-class chips, run them bit-exactly, report the cost.",
@@ -35,6 +35,15 @@ class Samples(str, enum.Enum):
 
     FRAMES = "frames"
     SPIKES = "spikes"
+
+
+class Objective(str, enum.Enum):
+    """What tiles and cores are chosen for."""
+
+    CORES = "cores"
+    TRAFFIC = "traffic"
+    SPEED = "speed"
+    ENERGY = "energy"
 
 
 class Granularity(str, enum.Enum):
@@ -121,6 +130,7 @@ def compile_(
     ] = "",
     granularity: GranularityOption = Granularity.LAYER,
     joins: Annotated[Joins, typer.Option(help="How residual additions are lowered.")] = Joins.AUTO,
+    optimize: Annotated[Objective, typer.Option(help="What the mapping is made for.")] = Objective.CORES,
     seed: Annotated[int, typer.Option(help="For the golden input when there are no samples.")] = 0,
     config: Annotated[
         Path | None,
@@ -153,6 +163,7 @@ def compile_(
         "layer_bits": parse_layer_bits(layer_bits),
         "granularity": granularity.value,
         "joins": joins.value,
+        "optimize": optimize.value,
         "seed": seed,
         "stop_after": stop_after,
     }
@@ -262,6 +273,30 @@ def chips(
     from nmc import commands
 
     emit(commands.list_chips() if name is None else commands.show_chip(name), how)
+
+
+@app.command(epilog="Example: nmc fit model.nir --chip loihi1:nahuku-32")
+def fit(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file.")],
+    chip: Annotated[
+        str, typer.Option(help="A chip's name (nmc chips), with :board, or a chip file.")
+    ] = "loihi2",
+    profile: Annotated[str | None, typer.Option(help="Framework the weights were trained with.")] = None,
+    dt: Annotated[float | None, typer.Option(metavar="S", help="Seconds per time step.")] = None,
+    steps: StepsOption = None,
+    weight_bits: Annotated[int, typer.Option(help="Bits per weight, 2 to 8.")] = 8,
+    joins: Annotated[Joins, typer.Option(help="How residual additions are lowered.")] = Joins.AUTO,
+    how: FormatOption = Format.TEXT,
+) -> int:
+    """Say whether a model fits a chip, what binds each layer, and what would make it fit (status 4: no)."""
+    from nmc import api
+    from nmc.reports.fit import document
+
+    found = api.fit(
+        model, chip, profile=profile, dt=dt, steps=steps, weight_bits=weight_bits, joins=joins.value
+    )
+    emit(document(found), how)
+    return EXIT_OK if found.fits else EXIT_DOES_NOT_FIT
 
 
 @app.command(epilog="Example: nmc doctor --format json")

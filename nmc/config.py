@@ -16,7 +16,18 @@ from nmc.console import nearest
 from nmc.errors import NmcError
 from nmc.safeio import Limits, read_bytes
 
-KEYS = ("calibration", "chip", "dt", "encoding", "joins", "profile", "seed", "steps", "weight_bits")
+KEYS = (
+    "calibration",
+    "chip",
+    "dt",
+    "encoding",
+    "joins",
+    "optimize",
+    "profile",
+    "seed",
+    "steps",
+    "weight_bits",
+)
 MAX_BYTES = 1 << 20
 
 

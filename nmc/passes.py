@@ -12,7 +12,7 @@ from nmc.errors import NmcError
 from nmc.ir import FloatArray, Network, Stage
 from nmc.partition.check import check_mapping
 from nmc.partition.place import place
-from nmc.partition.tile import partition
+from nmc.partition.tile import Objective, partition
 from nmc.quantize import calibrate, inputs, ranges
 from nmc.quantize.network import Quantizer
 from nmc.quantize.precision import Precision
@@ -41,7 +41,10 @@ class PassDone:
 
 
 def pipeline(
-    chip: Chip, data: FloatArray | None, precision: Precision = DEFAULT_PRECISION
+    chip: Chip,
+    data: FloatArray | None,
+    precision: Precision = DEFAULT_PRECISION,
+    optimize: Objective = "cores",
 ) -> tuple[Pass, ...]:
     """Every pass from FLOAT to MAPPED, in order.
 
@@ -49,6 +52,7 @@ def pipeline(
         chip: limits and capabilities.
         data: calibration samples, (N, *shape) frames or (N, T, *shape) trains; None: none.
         precision: bits per weight and what shares a scale.
+        optimize: what the tiles are chosen for.
     """
 
     traffic: dict[str, float] = {}
@@ -73,7 +77,7 @@ def pipeline(
         Pass("quantize", Stage.QUANTIZED, quantize),
         Pass("check-support", Stage.QUANTIZED, lambda network: check_support(network, chip)),
         Pass("prove-ranges", Stage.QUANTIZED, prove),
-        Pass("partition", Stage.MAPPED, lambda network: partition(network, chip)),
+        Pass("partition", Stage.MAPPED, lambda network: partition(network, chip, optimize, traffic or None)),
         Pass("place", Stage.MAPPED, lambda network: place(network, chip, traffic or None)),
         Pass("check-mapping", Stage.MAPPED, check),
     )

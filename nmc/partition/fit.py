@@ -17,9 +17,6 @@ from nmc.partition.search import Options
 from nmc.partition.share import share
 from nmc.partition.tile import Plan, Planner, fewest
 
-SHAPE = "tile shape"
-"""What binds a layer when no single limit does: equal tiles do not divide it better."""
-
 
 @dataclass(frozen=True)
 class Need:
@@ -38,8 +35,8 @@ class Need:
 class LayerFit:
     """One layer. cores: None when not even one neuron fits a core. bound: ``bound.lower_bound``.
 
-    binding: the limit without which it would take the fewest cores; ``SHAPE`` when lifting no single limit
-    helps; "" when one core holds it. problem: why it does not fit.
+    binding: the limit, or limits, without which it would take fewer cores; "" when one core holds it.
+    problem: why it does not fit.
     """
 
     population: str
@@ -65,15 +62,19 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Fit:
-    """cores: needed, layers sharing cores where they may; None when a layer fits no core."""
+    """cores: needed, layers sharing cores where they may; None when a layer fits no core.
+
+    refusal: why there is nothing to cut: the chip has not got what the network needs.
+    """
 
     network: str
     chip: str
     cores: int | None
     available: int | None
-    bound: Bound
+    bound: Bound | None
     layers: tuple[LayerFit, ...]
     remedies: tuple[Remedy, ...] = ()
+    refusal: NmcError | None = None
 
     @property
     def fits(self) -> bool:
@@ -132,20 +133,16 @@ def _layer(
 
 
 def _binding(options: Options, chip: Chip, taken: int) -> str:
-    """The limit without which the fewest tiles are needed."""
+    """The fewest limits without which fewer tiles would do; among those, the ones that save the most."""
     broken = {
         one.words: options.usage[one.usage] > getattr(chip, one.limit)
         for one in RESOURCES
         if getattr(chip, one.limit) is not None
     }
-    best, name = taken, SHAPE
-    for words in broken:
-        others = [mask for other, mask in broken.items() if other != words]
-        allowed = ~np.logical_or.reduce(others) if others else np.ones(len(options.tiles), np.bool_)
-        fewest_tiles = int(options.tiles[allowed].min(initial=taken))
-        if fewest_tiles < best:
-            best, name = fewest_tiles, words
-    return name
+    count = np.sum(list(broken.values()), axis=0)
+    better = np.flatnonzero(options.tiles < taken)
+    which = better[np.lexsort([options.tiles[better], count[better]])[0]]
+    return " and ".join(words for words, mask in broken.items() if mask[which])
 
 
 # --- remedies ---------------------------------------------------------------------------------------
