@@ -29,7 +29,7 @@ from nmc.partition.check import check_mapping
 from nmc.partition.fit import Fit
 from nmc.partition.tile import OBJECTIVES, Objective
 from nmc.passes import PassDone, pipeline, run_passes
-from nmc.quantize import ranges
+from nmc.quantize import calibrate, ranges
 from nmc.quantize.precision import Granularity, Precision
 from nmc.reports.build import build_report
 from nmc.reports.model import Report
@@ -105,9 +105,10 @@ def compile(
     if optimize not in OBJECTIVES:
         raise NmcError("NMC-U03", optimize, "is no objective", f"objectives are: {', '.join(OBJECTIVES)}")
     precision = Precision(weight_bits, granularity, layer_bits or {})
+    # Calibration data count as a set: the bundle's bytes must not depend on their order.
+    samples = None if data is None else calibrate.canonical(np.asarray(data))
     graph = load(model, profile, dt)
     t = _steps(steps if steps is not None else graph.steps)
-    samples = None if data is None else np.asarray(data)
     kind = encoding or _encoding(graph, samples)
     lowering = ("relay" if target.payload_bits else "distribute") if joins == "auto" else joins
     network = lower(graph, t, lowering, kind)

@@ -37,7 +37,7 @@ from nmc.quantize.emulate import Emulator
 
 HOST_WEIGHT_BITS = 16
 """Host projections run on the host's processor; 16 bits make their error invisible after rounding."""
-CORRECTION = 0.5
+CORRECTION = 1.0
 """Corrections may move a bias by this share of the threshold; the fields leave room for it."""
 UNIFORM_VARIANCE = 1 / 12
 """Of a number that is equally likely anywhere in one unit: a rounding error, or a pixel nobody has seen."""
