@@ -160,6 +160,21 @@ def test_ties_are_counted():
     assert layer.differing < 0.2 * layer.values
 
 
+def test_torchvision_resnet():
+    """An ANN as it comes, in-place ReLUs and all: what conversion starts from."""
+    models = pytest.importorskip("torchvision.models")
+    net = models.resnet18(num_classes=10).eval()
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.uniform_(-0.2, 0.2)
+            part.running_var.uniform_(0.5, 1.5)
+    x = np.random.default_rng(0).random((2, 3, 64, 64), np.float32)
+    match = compare(net, (3, 64, 64), x, 1, double=True)
+    assert match.output.differing == 0
+    assert match.output.largest < 1e-9
+    assert len(match.graph.nodes) == 2 + 20 + 20 + 17 + 8 + 1 + 1 + 1 + 1
+
+
 # --- snnTorch ---------------------------------------------------------------------------------------
 
 

@@ -201,6 +201,17 @@ def test_in_place_changes_what_other_names_see():
     assert compare(module, MAP, x, 1).output.largest < 1e-9
 
 
+def test_in_place_on_a_view():
+    """Flatten, then an in-place ReLU: fine as long as nobody reads the tensor before the flattening."""
+
+    def forward(m, x):
+        return F.relu_((m.conv(x) - 1).flatten(1))
+
+    module = random_module(Fn(forward))
+    x = np.random.default_rng(1).normal(size=(3, *MAP))
+    assert compare(module, MAP, x, 1).output.largest < 1e-9
+
+
 def test_unused_branches_are_left_out():
     graph = trace(Fn(lambda m, x: (m.other(x), m.conv(x))[1]), MAP)
     assert list(graph.nodes) == ["input", "conv", "output"]

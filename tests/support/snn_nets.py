@@ -233,7 +233,7 @@ def sinabs(samples: int) -> Kit:
 
 
 class SlayerLayers:
-    """SLAYER's synapses under torch's names; they keep time as the last axis and have neither bias nor norm."""
+    """SLAYER's synapses under torch's names: time is the last axis, there is neither bias nor norm."""
 
     def __init__(self) -> None:
         from lava.lib.dl.slayer import block, synapse

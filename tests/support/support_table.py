@@ -52,8 +52,8 @@ def tables(entries: list[dict[str, Any]]) -> str:
     cells = {(e["framework"], e["architecture"]): e["text"] for e in entries if "framework" in e}
     frameworks = list(dict.fromkeys(framework for framework, _ in cells))
     lines = [
-        "Every cell: the framework in float64 against the float engine, in all neuron layers, on 100 samples;",
-        "then the spikes that differ when the framework computes in float32 (ties), of all spikes.",
+        "Every cell: the framework in float64 against the float engine, all neuron layers, 100 samples;",
+        "then the spikes that differ when the framework computes in float32 (ties).",
         "",
         "| | " + " | ".join(frameworks) + " |",
         "|---" * (len(frameworks) + 1) + "|",

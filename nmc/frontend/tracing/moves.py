@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 def view(tr: Tracer, x: Value, axes: Axes, step: tuple[int, ...] | None = None) -> Value:
     """A Value that shares x's memory, as torch's views do."""
-    x.viewed = True
     result = x.moved(x.node, layout.unhide(axes, tr.node_shape(x)), step)
-    result.viewed = True
     result.forbidden = x.forbidden
+    return _related(x, result)
+
+
+def _related(x: Value, result: Value) -> Value:
+    """``result``, as one more name for the memory of ``x``."""
+    x.family = x.family or [x]
+    x.family.append(result)
+    result.family = x.family
     return result
 
 
@@ -42,12 +48,10 @@ def reshaped(tr: Tracer, x: Value, target: Sequence[int], name: str) -> Value:
     x = tr.read(x)
     groups = [label for label in labels if isinstance(label, tuple)]
     axes: Axes = tuple(label[0] if isinstance(label, tuple) else label for label in labels)
-    x.viewed = True
     result = x.moved(x.node, axes)
     for group in sorted(groups, reverse=True):
         result = tr.flatten(result, group[0], group[-1], name)
-    result.viewed = True
-    return result
+    return _related(x, result)
 
 
 def flatten(tr: Tracer, input: Value, start_dim: int = 0, end_dim: int = -1) -> Value:

@@ -199,11 +199,11 @@ class Tracer:
     def wrap(self, module: Any, path: str, leaf: Leaf | None) -> Callable[..., Any]:
         """What replaces ``module.forward`` in the copy that is traced."""
         forward = module.forward
-        signature = inspect.signature(forward)
+        signature = inspect.signature(forward) if leaf else None
 
         def run(*args: Any, **kwargs: Any) -> Any:
             # A layer on constants (a positional code, a prompt) is a constant.
-            if leaf is None or next(values_in((args, kwargs)), None) is None:
+            if leaf is None or signature is None or next(values_in((args, kwargs)), None) is None:
                 with self.inside(path):
                     return forward(*args, **kwargs)
             with self.inside(path), self.blaming():

@@ -8,13 +8,16 @@ fails, and the tracer turns the failure into a message.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from nmc.frontend.tracing.layout import Axes
 
 if TYPE_CHECKING:
     from nmc.frontend.tracing.tracer import Tracer
+
+
+STALE = "shares memory with a tensor that was changed in place; write x = x + y instead of x += y"
 
 
 @dataclass(eq=False)
@@ -27,7 +30,7 @@ class Value:
     otherwise the steps whose outputs it adds up, one of them for a value inside of a loop over time.
     delay: steps by which the framework shifted it.
     forbidden: why nothing may read it (a membrane potential), and what to do; empty for ordinary values.
-    viewed: whether another Value may share its memory.
+    family: the Values that share its memory, itself included; empty if it is alone.
     """
 
     tracer: Tracer
@@ -36,7 +39,7 @@ class Value:
     step: tuple[int, ...] | None = None
     delay: int = 0
     forbidden: str = ""
-    viewed: bool = False
+    family: list[Value] = field(default_factory=list)
 
     # numpy must hand "array * value" to __rmul__ instead of looping over its elements.
     __array_ufunc__ = None
@@ -48,10 +51,9 @@ class Value:
 
     def become(self, other: Value) -> Value:
         """In-place operations: this very object, which others may hold, is the result from now on."""
-        if self.viewed and other is not self:
-            self.tracer.refuse(
-                "changes in place a tensor that another name shares", "write x = x + y instead of x += y"
-            )
+        for relative in self.family:
+            relative.forbidden = relative.forbidden if relative is self else STALE
+        self.family = []
         self.node, self.axes, self.step, self.delay = other.node, other.axes, other.step, other.delay
         return self
 
