@@ -12,7 +12,7 @@ from lava.proc.io.source import RingBuffer
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import DelaySparse, Sparse
 from lava.utils.weightutils import SignMode
-from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+from scipy.sparse import csr_matrix
 
 from nmc.backends.loihi import processes, quirks
 from nmc.backends.loihi.program import Neurons, Program, Source, Synapses

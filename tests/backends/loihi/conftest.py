@@ -2,6 +2,7 @@
 
 import sys
 
-WITH_LAVA = ["test_networks.py", "test_neurons.py", "test_quirks.py", "test_run.py", "test_synapses.py"]
+NAMES = ("deep", "networks", "netx", "neurons", "quirks", "run", "synapses", "tiles")
+WITH_LAVA = [f"test_{name}.py" for name in NAMES]
 
 collect_ignore = [] if sys.version_info[:2] == (3, 10) else WITH_LAVA

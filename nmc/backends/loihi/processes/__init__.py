@@ -3,7 +3,8 @@
 
 Lava looks for a model in the module that defines its process, so both stand here; then it executes every
 file beside that module (magma/compiler/compiler_graphs.py), so this module has a folder of its own. On
-silicon these neurons need microcode that is not public; they run on the CPU only.
+silicon these neurons need microcode that is not public; they run on the CPU only. Nothing here needs nmc:
+``export.py`` copies this file beside the scripts that it writes.
 
 A Var becomes an attribute of the model: one called ``start`` or ``run`` would replace the method of that
 name, and the run would hang without a word.
@@ -26,8 +27,6 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.lif.models import AbstractPyLifModelFixed
 from lava.proc.lif.process import LIF
-
-from nmc.ir import Shape
 
 
 class HardLIF(LIF):
@@ -102,7 +101,7 @@ class Recorder(AbstractProcess):
     its own file: ``spikes.npy``, ``u.npy``, ``v.npy`` in ``folder``, each (steps, *shape) int32.
     """
 
-    def __init__(self, *, shape: Shape, steps: int, folder: str, states: bool) -> None:
+    def __init__(self, *, shape: tuple[int, ...], steps: int, folder: str, states: bool) -> None:
         super().__init__(shape=shape, steps=steps, folder=folder, states=states)
         self.s_in = InPort(shape=shape)
         self.u = RefPort(shape=shape)

@@ -1,0 +1,92 @@
+"""Exported networks run with Lava alone, and send the same spikes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from features import FEATURES, STEPS
+
+from nmc.backends.loihi.export import SCRIPT, export_lava
+from nmc.backends.sim.reference import ReferenceEngine
+from nmc.ir import Network
+
+NEEDS_LAVA = pytest.mark.skipif(sys.version_info[:2] != (3, 10), reason="Lava exists for Python 3.10 only")
+
+
+def feature(name: str) -> tuple[Network, np.ndarray]:
+    (one,) = (feature for feature in FEATURES if feature.name == name)
+    network = one.network()
+    return network, one.samples(network)
+
+
+def run_alone(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the script where ``import nmc`` fails."""
+    (folder / "nmc.py").write_text("raise ImportError('nmc is not installed here')")
+    return subprocess.run(
+        [sys.executable, str(folder / SCRIPT), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+
+
+@NEEDS_LAVA
+@pytest.mark.runtime
+@pytest.mark.parametrize(
+    "name", ["MS: currents of the whole stream", "by subtraction, leaky", "current and bias"]
+)
+def test_the_script_runs_without_nmc(tmp_path: Path, name: str) -> None:
+    network, x = feature(name)
+    written = export_lava(network, x, STEPS, tmp_path / "there")
+    assert all(path.is_file() for path in written)
+    moved = tmp_path / "elsewhere"
+    shutil.move(tmp_path / "there", moved)
+    done = run_alone(moved, "--record", "all")
+    assert done.returncode == 0, done.stderr
+    assert "0 values differ" in done.stdout
+    names = [population.name for population in network.compute]
+    trace = ReferenceEngine().run(network, x, STEPS, names)
+    with np.load(moved / "spikes.npz") as found:
+        assert set(found.files) == set(names)
+        for population in names:
+            assert np.array_equal(found[population], trace.spikes[population]), population
+
+
+@NEEDS_LAVA
+@pytest.mark.runtime
+def test_the_script_says_when_something_differs(tmp_path: Path) -> None:
+    """One weight changed in the arrays: exit status 1."""
+    network, x = feature("IF")
+    export_lava(network, x, STEPS, tmp_path)
+    path = tmp_path / "arrays" / "cell-out-1.weight.npy"
+    np.save(path, -np.load(path))
+    done = run_alone(tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "values differ" in done.stdout
+
+
+@pytest.mark.parametrize("name", [one.name for one in FEATURES if not one.refused])
+def test_every_feature_makes_a_script_that_compiles(tmp_path: Path, name: str) -> None:
+    (one, *_) = (feature for feature in FEATURES if feature.name == name)
+    network = one.network()
+    export_lava(network, one.samples(network), STEPS, tmp_path)
+    text = (tmp_path / SCRIPT).read_text()
+    compile(text, SCRIPT, "exec")
+    assert "import nmc" not in text
+    assert not re.search(r"@[A-Z]+@", text)
+    processes = tmp_path / "lava_processes" / "__init__.py"
+    custom = "SoftLIF(" in text or "HardLIF(" in text
+    assert processes.exists() == custom
+    if custom:
+        assert "nmc" not in {line.split()[1].split(".")[0] for line in _imports(processes.read_text())}
+
+
+def _imports(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(("import ", "from "))]
