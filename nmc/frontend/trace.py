@@ -100,7 +100,7 @@ def trace_module(
         part.forward = tracer.wrap(part, path, find(part))
     result = run(tracer, twin, tracer.input(_axes(mode, len(shape)), shape))
     output = _output(tracer, result)
-    loops = _loops(tracer, output, mode)
+    loops = _loops(tracer, output)
     graph = tracer.builder.finish(output.node, name, _steps(tracer, mode, steps, loops), tracer.notes)
     _check_states(tracer, [result, [vars(part) for part in twin.modules()]], loops, graph)
     populations = {p.node: p for p in tracer.neurons.populations.values() if p.node in graph.nodes}
@@ -224,13 +224,14 @@ def _time_first(value: Value) -> Value:
     return value.moved(value.node, (value.axes[0], TIME, *data))
 
 
-def _loops(tracer: Tracer, output: Value, mode: StepMode) -> int:
-    """How many steps one call of the module covers by calling its neurons step by step; 0 without such."""
+def _loops(tracer: Tracer, output: Value) -> int:
+    """How many steps one call of the module covers by calling its neurons step by step; 0 without such.
+
+    Raises NmcError NMC-G05 when the neurons disagree, or when the module does not return all steps.
+    """
     used = tracer.builder.behind(output.node)
     calls = {p.node: p.calls for p in tracer.neurons.populations.values() if p.node in used and p.calls}
-    if not calls:
-        return 0
-    loops = max(calls.values())
+    loops = max(calls.values(), default=0)
     for node, count in calls.items():
         if count != loops:
             other = next(n for n, c in calls.items() if c == loops)
@@ -240,13 +241,13 @@ def _loops(tracer: Tracer, output: Value, mode: StepMode) -> int:
                 f"runs {count} times while {other} runs {loops} times",
                 "a neuron that is used twice in a step shares its state: give each use its own",
             )
-    whole = output.step is None or output.step == tuple(range(loops))
-    last = output.step == (loops - 1,) and _never_fires(tracer, output.node)
-    if loops > 1 and not (whole or last):
-        tracer.refuse(
-            f"returns step {(output.step or (0,))[-1]} of {loops} only", "return all steps, or their sum"
-        )
-    if tracer.last_step >= 0 and tracer.last_step + 1 != loops:
+    steps = loops or tracer.sizes.time
+    whole = output.step is None or output.step == tuple(range(steps))
+    last = output.step == (steps - 1,) and _never_fires(tracer, output.node)
+    if not (whole or last):
+        step = (output.step or (0,))[-1]
+        tracer.refuse(f"returns step {step} of {steps} only", "return all steps, or their sum or mean")
+    if loops and tracer.last_step >= 0 and tracer.last_step + 1 != loops:
         tracer.refuse(
             f"reads {tracer.last_step + 1} steps and runs {loops}", "read every step once, in order"
         )

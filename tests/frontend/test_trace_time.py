@@ -266,7 +266,25 @@ class SkipsSteps(LastStep):
         return torch.stack([self.lif(self.fc(x[t])) for t in (0, 2)])
 
 
+class LastOfAll(nn.Module):
+    """The last step of a network that computes all of them at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = chain("m")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)[-1]
+
+
+class SomeSteps(LastStep):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return sum([self.lif(self.fc(x_t)) for x_t in x][1:])
+
+
 REFUSED = {
+    "the last of all steps": (LastOfAll, "m", "returns step 2 of 3 only"),
+    "some steps": (SomeSteps, "m", "returns step 2 of 3 only"),
     "a neuron that runs more often": (Uneven, "s", "time"),
     "recurrent": (Recurrent, "m", "recurrent"),
     "another population's state": (WrongState, "s", "gets the state of a"),
@@ -327,3 +345,20 @@ def test_dt_that_contradicts_the_module():
     with pytest.raises(NmcError) as caught:
         trace(Net(), (FEATURES,), dt=0.002)
     assert (caught.value.code, caught.value.who) == ("NMC-G07", "cell")
+
+
+def test_the_check_finds_a_neuron_that_behaves_otherwise():
+    """A framework that does not do what its attributes say: the check names layer, sample and step."""
+    net = lively(chain("s"))
+    honest = net[3].step
+    net[3].step = lambda x: honest(1.3 * x)
+    x = np.random.default_rng(0).random((SAMPLES, STEPS, FEATURES))
+    match = compare(net, (FEATURES,), x, STEPS, double=True)
+    first, second = match.layers
+    assert (first.layer, first.differing, first.first) == ("1", 0, None)
+    assert second.layer == "3"
+    assert 0 < second.differing == match.differing < second.values
+    assert second.first is not None
+    sample, step, _ = second.first
+    assert 0 <= sample < SAMPLES
+    assert 0 <= step < STEPS

@@ -29,6 +29,7 @@ class Builder:
         self.edges: list[tuple[str, str]] = []
         self.shapes: dict[str, Shape] = {}
         self._known: dict[tuple[object, ...], str] = {}
+        self._contents: dict[int, tuple[Op, tuple[object, ...]]] = {}
         self._constants: dict[int, tuple[Any, FloatArray]] = {}
 
     def emit(self, op: Op, operands: Sequence[str], name: str) -> str:
@@ -36,10 +37,16 @@ class Builder:
 
         Raises NmcError NMC-G03 or NMC-F04 for shapes that do not fit.
         """
-        key = (_content(op), tuple(operands))
+        key = (self._content_of(op), tuple(operands))
         if key not in self._known:
             self._known[key] = self.add(op, operands, name)
         return self._known[key]
+
+    def _content_of(self, op: Op) -> tuple[object, ...]:
+        """What makes an op equal to another; a layer's op comes by at every step of a loop."""
+        if id(op) not in self._contents:
+            self._contents[id(op)] = (op, _content(op))
+        return self._contents[id(op)][1]
 
     def add(self, op: Op, operands: Sequence[str], name: str) -> str:
         """A node of its own."""
