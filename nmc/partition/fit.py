@@ -15,7 +15,7 @@ from nmc.partition.bound import Bound, lower_bound
 from nmc.partition.cost import RESOURCES, Cuts, bits_per_weight, cut, kernel_of, list_bits
 from nmc.partition.search import Options
 from nmc.partition.share import share
-from nmc.partition.tile import Plan, Planner, fewest
+from nmc.partition.tile import Order, Plan, Planner, fewest
 
 
 @dataclass(frozen=True)
@@ -90,23 +90,27 @@ def analyse(network: Network, chip: Chip) -> Fit:
     planner, cuts, layers = Planner(network, chip), dict[str, Cuts](), list[LayerFit]()
     bound = lower_bound(network, chip)
     least = {one.population: one.cores for one in bound.layers}
+    try:
+        order = planner.best("cores").order
+    except NmcError:
+        order = fewest
     for population in reversed(network.compute):
-        one, cuts[population.name] = _layer(planner, population, cuts, least[population.name])
+        one, cuts[population.name] = _layer(planner, population, cuts, least[population.name], order)
         layers.append(one)
     cores = None
     if all(one.problem is None for one in layers):
         total = sum(one.cores or 0 for one in layers)
-        mapped = share(planner.mapped(Plan(cuts, total, 0.0, 0.0, None)), chip)
+        mapped = share(planner.mapped(Plan(cuts, total, 0.0, 0.0, None, order)), chip)
         assert mapped.mapping is not None
         cores = mapped.mapping.cores_used
     return Fit(network.name, chip.name, cores, chip.cores, bound, tuple(reversed(layers)))
 
 
 def _layer(
-    planner: Planner, population: Population, cuts: dict[str, Cuts], bound: int | None
+    planner: Planner, population: Population, cuts: dict[str, Cuts], bound: int | None, order: Order
 ) -> tuple[LayerFit, Cuts]:
     try:
-        found = planner.choose(population, cuts, fewest, None)
+        found = planner.choose(population, cuts, order, None)
     except NmcError as problem:
         single = tuple(cut(size, 1) for size in population.shape)
         tile = (1,) * len(population.shape)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -31,6 +31,8 @@ Order: TypeAlias = Callable[[Options], list[FloatArray | IntArray]]
 
 WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Worth of a message in cores, relative to the mean messages of a core."""
+FEW = 3
+"""How many of the weights are tried where cores alone count."""
 HALVINGS = 8
 SPREAD = 2
 """On a chip without a number of cores, other objectives may take so many times the fewest; else all cores of
@@ -43,6 +45,7 @@ class Plan:
 
     cores: before tiles share cores. messages: between cores, per inference. step_seconds: of the busiest
     core. joules: of messages and hops, per inference; None where the chip's constants price neither.
+    order: what the options of every layer were ranked by.
     """
 
     cuts: dict[str, Cuts]
@@ -50,6 +53,7 @@ class Plan:
     messages: float
     step_seconds: float
     joules: float | None
+    order: Order
 
 
 def partition(
@@ -133,7 +137,7 @@ class Planner:
             cores += int(all_options.tiles[which])
             messages += float(all_options.messages[which])
             slowest = max(slowest, float(all_options.seconds[which]))
-        return Plan(cuts, cores, messages, slowest, self._joules(cores, messages))
+        return Plan(cuts, cores, messages, slowest, self._joules(cores, messages), order)
 
     def choose(
         self, population: Population, target_cuts: Mapping[str, Cuts], order: Order, limit: float | None
@@ -154,8 +158,13 @@ class Planner:
         """The plan that is best by the objective among those that fit the chip."""
         least = self.plan()
         assert least is not None
+        if objective == "cores":
+            # Wide tiles read by few cores can save their sources more cores than they cost.
+            return min(
+                (least, *self._weighted(least, WEIGHTS[:FEW])), key=lambda one: (one.cores, one.messages)
+            )
         budget = self._budget(least)
-        if objective == "cores" or least.cores > budget:
+        if least.cores > budget:
             return least
         if objective == "speed":
             return self._fastest(least, budget)
@@ -203,11 +212,11 @@ class Planner:
         mapping = CoreMapping(self.chip.name, in_order(boxes))
         return self.network.with_(stage=Stage.MAPPED, chip=self.chip.name, mapping=mapping)
 
-    def _weighted(self, least: Plan) -> list[Plan]:
+    def _weighted(self, least: Plan, weights: Sequence[float] = WEIGHTS) -> list[Plan]:
         """Plans that give more and more cores for fewer messages."""
         unit = least.cores / least.messages if least.messages else 0.0
         plans = []
-        for weight in WEIGHTS if unit else ():
+        for weight in weights if unit else ():
 
             def order(one: Options, worth: float = weight * unit) -> list[FloatArray | IntArray]:
                 return [*one.shape_keys(), one.tiles + worth * one.messages]

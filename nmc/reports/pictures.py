@@ -1,0 +1,135 @@
+"""Pictures of a mapping as SVG text: which layer lies where, and how busy every link is.
+
+Plain shapes and titles (a browser shows them under the pointer); no script, no style sheet, no font but the
+viewer's. Layer names are untrusted and escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from nmc.chip import Chip
+from nmc.errors import one_line
+from nmc.ir import Network
+from nmc.partition.graph import tiles_by_core
+from nmc.partition.route import Routing, mesh_shape, positions
+from nmc.reports.render_html import escape
+
+CELL = 12
+"""Side of a router in the picture."""
+MARGIN = 24
+GOLDEN_ANGLE = 137.508
+"""Degrees between the hues of layers that follow each other: neighbours differ, none repeats soon."""
+LEGEND_ROW = 16
+HEAT = ((255, 255, 230), (253, 174, 97), (165, 0, 38))
+"""Colours of an idle, a middling and the busiest link."""
+
+
+def core_map(network: Network, chip: Chip) -> str:
+    """Every core that is used, in its layer's colour; a core that layers share has stripes of each.
+
+    Args:
+        network: MAPPED.
+        chip: with a mesh; "" without one, as there is nothing to draw.
+    """
+    tiles = tiles_by_core(network)
+    if chip.mesh_rows is None or not tiles:
+        return ""
+    cores = np.array(sorted(tiles), np.int64)
+    rows, columns = mesh_shape(chip, cores)
+    hues = {one.name: index * GOLDEN_ANGLE % 360 for index, one in enumerate(network.compute)}
+    side = math.ceil(math.sqrt(chip.cores_per_tile or 1))
+    shapes = [_chips(chip, rows, columns)]
+    row, column = positions(chip, cores)
+    for core, r, c in zip(cores.tolist(), row.tolist(), column.tolist(), strict=True):
+        down, right = divmod(core % (chip.cores_per_tile or 1), side)
+        size = (CELL - 2) / side
+        x, y = MARGIN + c * CELL + 1 + right * size, MARGIN + r * CELL + 1 + down * size
+        width = size / len(tiles[core])
+        for number, tile in enumerate(tiles[core]):
+            title = f"core {core}: {network[tile.population].label}, {tile.size:,} neurons"
+            shapes.append(
+                f'<rect x="{x + number * width:.2f}" y="{y:.2f}" width="{width:.2f}" height="{size:.2f}"'
+                f' fill="{_hue(hues[tile.population])}"><title>{escape(title)}</title></rect>'
+            )
+    legend = [(network[name].label, _hue(hue)) for name, hue in hues.items()]
+    caption = f"{network.name} on {chip.name}: {len(cores):,} cores"
+    return _svg(rows, columns, caption, shapes, legend)
+
+
+def link_map(routing: Routing, chip: Chip) -> str:
+    """Every link in the colour of its load, relative to the busiest."""
+    links = routing.links
+    rows, columns = links.east.shape
+    shapes = [_chips(chip, rows, columns)]
+    worst = links.worst or 1.0
+    steps = {"east": (0, 1, -2), "west": (0, -1, 2), "south": (1, 0, 2), "north": (-1, 0, -2)}
+    for name, (down, right, aside) in steps.items():
+        loads = getattr(links, name)
+        for r, c in zip(*(axis.tolist() for axis in np.nonzero(loads)), strict=True):
+            x, y = MARGIN + (c + 0.5) * CELL, MARGIN + (r + 0.5) * CELL
+            dx, dy = (0, aside) if right else (aside, 0)
+            title = f"{name} of row {r}, column {c}: {loads[r, c]:,.0f} spikes per inference"
+            shapes.append(
+                f'<line x1="{x + dx}" y1="{y + dy}" x2="{x + dx + right * CELL}" y2="{y + dy + down * CELL}"'
+                f' stroke="{_heat(loads[r, c] / worst)}" stroke-width="3">'
+                f"<title>{escape(title)}</title></line>"
+            )
+    name, r, c = routing.worst_at
+    caption = (
+        f"{routing.spike_hops:,.0f} spike-hops per inference; busiest link {name} of row {r}, column {c}:"
+        f" {routing.worst_link:,.0f} spikes"
+    )
+    legend = [(f"{share:.0%} of the busiest link", _heat(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    return _svg(rows, columns, caption, shapes, legend)
+
+
+def _svg(rows: int, columns: int, caption: str, shapes: list[str], legend: list[tuple[str, str]]) -> str:
+    width = max(columns * CELL + 2 * MARGIN, 640)
+    per_row = max(1, width // 200)
+    top = rows * CELL + 2 * MARGIN
+    height = top + LEGEND_ROW * math.ceil(len(legend) / per_row) + MARGIN
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
+        f' height="{height}" role="img" font-family="sans-serif" font-size="11">'
+        f"<title>{escape(caption)}</title>"
+        f'<rect width="{width}" height="{height}" fill="white"/>'
+        f'<text x="{MARGIN}" y="16">{escape(caption)}</text>'
+        + "".join(shapes)
+        + "".join(_legend(legend, per_row, top))
+        + "</svg>\n"
+    )
+
+
+def _legend(legend: list[tuple[str, str]], per_row: int, top: int) -> Iterator[str]:
+    for number, (text, colour) in enumerate(legend):
+        row, column = divmod(number, per_row)
+        x, y = MARGIN + column * 200, top + row * LEGEND_ROW
+        short = text if len(one_line(text)) <= 28 else f"{one_line(text)[:27]}…"
+        yield f'<rect x="{x}" y="{y}" width="10" height="10" fill="{colour}" stroke="#888"/>'
+        yield f'<text x="{x + 14}" y="{y + 9}">{escape(short)}</text>'
+
+
+def _chips(chip: Chip, rows: int, columns: int) -> str:
+    """Outlines of the chips that the picture touches."""
+    high, wide = chip.mesh_rows or rows, chip.mesh_columns or columns
+    return "".join(
+        f'<rect x="{MARGIN + c * CELL}" y="{MARGIN + r * CELL}" width="{wide * CELL}" height="{high * CELL}"'
+        ' fill="#f6f6f6" stroke="#999"/>'
+        for r in range(0, rows, high)
+        for c in range(0, columns, wide)
+    )
+
+
+def _hue(degrees: float) -> str:
+    return f"hsl({degrees:.0f},65%,55%)"
+
+
+def _heat(share: float) -> str:
+    low, high = (HEAT[0], HEAT[1]) if share < 0.5 else (HEAT[1], HEAT[2])
+    part = share * 2 if share < 0.5 else share * 2 - 1
+    red, green, blue = (round(a + (b - a) * part) for a, b in zip(low, high, strict=True))
+    return f"rgb({red},{green},{blue})"
