@@ -28,6 +28,7 @@ from nmc.ir import (
     Projection,
     Shape,
     Stage,
+    SumPool2d,
 )
 
 Breach = tuple[str, str]
@@ -167,9 +168,11 @@ def _relays_are_exact(network: Network) -> Iterator[Breach]:
         payload = 0
         for projection in network.incoming(population.name):
             weight = projection.weight.value if isinstance(projection.weight, Fixed) else projection.weight
-            if not isinstance(projection.synapse, Identity) or not np.array_equal(weight, np.rint(weight)):
-                yield projection.name, "a relay is fed one to one by whole weights"
-            payload += int(np.abs(weight).max()) * network[projection.source].max_payload
+            adds = isinstance(projection.synapse, Identity | SumPool2d)
+            if not adds or not np.array_equal(weight, np.rint(weight)):
+                yield projection.name, "a relay is fed one to one, or by sums over windows, by whole weights"
+            taps = int(np.prod(getattr(projection.synapse, "kernel", (1,))))
+            payload += taps * int(np.abs(weight).max()) * network[projection.source].max_payload
         if payload > population.max_payload:
             yield population.name, f"payload {payload} can arrive, {population.max_payload} declared"
 

@@ -44,6 +44,10 @@ def compose(first: Operator, second: Operator, source: Shape, who: str) -> Opera
     return _before_window(first, second, source, middle, who)
 
 
+class WindowCutError(NmcError):
+    """Zero padding would cut a window in two: the first operator needs a population of its own."""
+
+
 def _refusal(who: str, problem: str, remedy: str) -> NmcError:
     return NmcError("NMC-G05", who, f"cannot be folded into its neighbour: {problem}", remedy)
 
@@ -163,7 +167,8 @@ def _before_window(first: Operator, second: Operator, source: Shape, middle: Sha
     target = synapse.output_shape(*_geometry(second), middle, "")
     if not all(_border_exact(one, two, source, middle, target, axis) for axis in (0, 1)):
         problem = f"zero padding of {two.padding} cuts a window of {one.kernel.shape[2:]} in two"
-        raise _refusal(who, problem, "let the pool's stride be its kernel and divide the map, or do not pad")
+        remedy = "let the pool's stride be its kernel and divide the map, or do not pad"
+        raise WindowCutError("NMC-G05", who, f"cannot be folded into its neighbour: {problem}", remedy)
     kernel = _composite_kernel(one, two)
     if kernel is None:
         raise _refusal(who, "both are grouped convolutions", "put a neuron between them")

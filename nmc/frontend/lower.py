@@ -4,23 +4,26 @@ Every value in the op graph is a current: a sum of terms "operator applied to th
 population", plus a constant. Linear ops act on every term (F(A + S) = F(A) + F(S), all terms of one
 layer holding the same weight array), so pools, flattening, scales and sums cost no population. A neuron
 turns its current into projections. With ``joins="relay"`` a sum of spikes that a weighted layer reads
-becomes a population of its own, which sends the sum as one graded spike.
+becomes a population of its own, which sends the sum as one graded spike. Products and maxima of spikes
+are gates (``gates.py``), and a concatenation is a sum of branches that each fill channels of their own.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from nmc import ir, synapse
 from nmc.errors import NmcError
+from nmc.frontend import gates
 from nmc.frontend import opgraph as og
-from nmc.frontend.compose import Operator, compose, dense
+from nmc.frontend.compose import Operator, WindowCutError, dense
+from nmc.frontend.currents import ONE, Algebra, Current, Term
 from nmc.frontend.neuron_fold import FoldedNeuron, collapse, fold_neuron
 from nmc.frontend.opgraph import OpGraph
 from nmc.frontend.shapes import spread
@@ -30,44 +33,18 @@ Joins: TypeAlias = Literal["distribute", "relay"]
 SpikeSum: TypeAlias = frozenset[tuple[str, int]]
 """(population, how often) of every addend."""
 
-ONE = og.constant(1.0)
-
 REFUSED: dict[type[og.Op], tuple[str, str]] = {
-    og.MaxPool: ("a max pool has no lowering yet", "use an average pool, or a convolution with stride"),
-    og.Mul: ("a product of spikes has no lowering yet", "train the SEW block with ADD"),
-    og.Concat: ("a concatenation has no lowering yet", "add the branches, or split the next convolution"),
     og.ReLU: ("a ReLU carries values, not spikes", "replace it by a spiking neuron"),
-    og.TimeMean: ("a mean over time is only possible at the end", "move it behind the last layer"),
+    og.TimeMean: ("a mean over time is only possible behind the last neuron", "move it to the end"),
 }
 """Ops without a lowering: (problem, remedy)."""
 
 
-@dataclass(frozen=True, eq=False)
-class Term:
-    """``weight`` applied by ``synapse`` to the spikes of population ``source``, giving ``shape``.
-
-    path: the user's layers on the way, those that hold numbers.
-    """
-
-    source: str
-    synapse: ir.Synapse
-    weight: FloatArray
-    shape: Shape
-    path: tuple[str, ...] = ()
-
-    @property
-    def scalar(self) -> float | None:
-        """k when the term is k times the spikes, one to one; else None."""
-        identity = isinstance(self.synapse, Identity) and self.weight.size == 1
-        return float(self.weight.reshape(())) if identity else None
-
-
-@dataclass(frozen=True, eq=False)
-class Current:
-    """A sum of terms and a constant; bias has the node's shape, None for zero."""
-
-    terms: tuple[Term, ...]
-    bias: FloatArray | None = None
+LINEAR = (
+    *(og.Conv2d, og.Linear, og.BatchNorm, og.Scale, og.AvgPool, og.SumPool),
+    *(og.Add, og.Sub, og.Concat, og.Flatten, og.TimeMean),
+)
+"""Ops that a sum over time can be exchanged with."""
 
 
 def lower(graph: OpGraph, steps: int, joins: Joins, encoding: Encoding) -> Network:
@@ -90,21 +67,16 @@ def lower(graph: OpGraph, steps: int, joins: Joins, encoding: Encoding) -> Netwo
     return _Lowering(graph, joins, encoding).network(steps)
 
 
-class _Lowering:
-    """One lowering in progress: populations and projections so far, and memory of folded weights.
-
-    The memory folds the weights of a layer that reads several terms once, so that its projections share
-    one array. Keys hold the ids of arrays; values keep those arrays alive.
-    """
+class _Lowering(Algebra):
+    """One lowering in progress: populations and projections so far."""
 
     def __init__(self, graph: OpGraph, joins: Joins, encoding: Encoding) -> None:
+        super().__init__()
         self.graph, self.joins, self.encoding = graph, joins, encoding
         self.currents: dict[str, Current] = {}
-        self.populations: dict[str, Population] = {}
         self.projections: dict[str, ir.Projection] = {}
         self.sum_names: dict[SpikeSum, str] = {}
         self.relays: dict[SpikeSum, str] = {}
-        self.folded: dict[tuple[object, ...], tuple[Operator, tuple[object, ...]]] = {}
 
     def network(self, steps: int) -> Network:
         output, readout = "", ""
@@ -130,14 +102,21 @@ class _Lowering:
     def _value(self, name: str, op: og.Op) -> Current:
         if isinstance(op, og.Input):
             return self._input(name, op)
-        if type(op) in REFUSED and not self._is_last(name, op):
+        if type(op) in REFUSED and not self._is_readout(name, op):
             raise NmcError("NMC-G05", name, *REFUSED[type(op)])
         operands = [self.currents[before] for before in self.graph.before(name)]
+        if isinstance(op, og.Mul):
+            return self._product(name, operands)
+        if isinstance(op, og.Concat):
+            sizes = [self.graph.shapes[before][op.axis] for before in self.graph.before(name)]
+            return self.concatenated(name, op.axis, self.graph.shapes[name], operands, sizes)
         if isinstance(op, og.Sub):
-            operands[1] = self._times(operands[1], -1.0)
-        current = self._sum(operands)
+            operands[1] = self.times(operands[1], -1.0)
+        current = self.total(operands)
         if isinstance(op, og.Neuron):
             return self._neuron(name, op, current)
+        if isinstance(op, og.MaxPool):
+            return self._maximum(name, op, current)
         if isinstance(op, og.Flatten):
             shape = self.graph.shapes[name]
             return replace(current, bias=None if current.bias is None else current.bias.reshape(shape))
@@ -148,9 +127,18 @@ class _Lowering:
             return current
         return self._linear(name, op, self._joined(name, current))
 
-    def _is_last(self, name: str, op: og.Op) -> bool:
-        after = self.graph.after(name)
-        return isinstance(op, og.TimeMean) and all(isinstance(self.graph.nodes[n], og.Output) for n in after)
+    def _is_readout(self, name: str, op: og.Op) -> bool:
+        """Whether a mean over time only meets linear layers on its way out: the readout sums over time."""
+        if not isinstance(op, og.TimeMean):
+            return False
+        behind = list(self.graph.after(name))
+        while behind:
+            node = behind.pop()
+            if isinstance(self.graph.nodes[node], LINEAR):
+                behind += self.graph.after(node)
+            elif not isinstance(self.graph.nodes[node], og.Output):
+                return False
+        return True
 
     def _input(self, name: str, op: og.Input) -> Current:
         self.populations[name] = Population(name, op.shape, InputNeuron(self.encoding), origin=(name,))
@@ -163,15 +151,20 @@ class _Lowering:
         """A weighted layer, scale or pool on every term and on the constant."""
         before = self.graph.shapes[self.graph.before(name)[0]]
         shape = self.graph.shapes[name]
-        terms = tuple(
-            self._after(term, self._operator(op, before, term.shape), name) for term in current.terms
-        )
+        try:
+            terms = self._all_after(name, op, before, current)
+        except WindowCutError as refusal:
+            current = self._materialised(name, current, refusal)
+            terms = self._all_after(name, op, before, current)
         bias = self._own_bias(op, shape)
         if current.bias is not None:
             operator, weight = self._operator(op, before, before)
             moved = synapse.apply(operator, weight, current.bias[None])[0]
             bias = moved if bias is None else moved + bias
         return Current(terms, bias)
+
+    def _all_after(self, name: str, op: og.Op, before: Shape, current: Current) -> tuple[Term, ...]:
+        return tuple(self.after(term, self._operator(op, before, term.shape), name) for term in current.terms)
 
     def _operator(self, op: og.Op, before: Shape, natural: Shape) -> Operator:
         """The op as synapse and weight, for an operand of node shape ``before`` that lies as ``natural``."""
@@ -181,11 +174,11 @@ class _Lowering:
             return ir.Dense(), op.weight
         if isinstance(op, og.SumPool | og.AvgPool):
             area = op.kernel[0] * op.kernel[1] if isinstance(op, og.AvgPool) else 1
-            return ir.SumPool2d(op.kernel, op.stride, op.padding), self._memo(
+            return ir.SumPool2d(op.kernel, op.stride, op.padding), self.memo(
                 ("pool", area), lambda: (Identity(), og.constant(1.0 / area)), op
             )[1]
         if isinstance(op, og.BatchNorm | og.Scale):
-            return self._memo(("scale", id(op), natural), lambda: _scale(op, before, natural), op)
+            return self.memo(("scale", id(op), natural), lambda: _scale(op, before, natural), op)
         raise NmcError("NMC-G05", type(op).__name__, "has no lowering")
 
     @staticmethod
@@ -194,55 +187,6 @@ class _Lowering:
         if values is None:
             return None
         return np.broadcast_to(values.reshape(-1, *[1] * (len(shape) - 1)), shape)
-
-    # --- terms ----------------------------------------------------------------------------------------
-
-    def _memo(self, key: tuple[object, ...], make: Callable[[], Operator], *alive: object) -> Operator:
-        if key not in self.folded:
-            self.folded[key] = (make(), alive)
-        return self.folded[key][0]
-
-    def _after(self, term: Term, operator: Operator, name: str) -> Term:
-        """The term with one more operator behind it."""
-        source = self.populations[term.source].shape
-        first = (term.synapse, term.weight)
-        key = (first[0], id(first[1]), source, operator[0], id(operator[1]))
-        folded = self._memo(key, lambda: compose(first, operator, source, name), first, operator)
-        if isinstance(operator[0], Identity):
-            shape = term.shape
-        else:
-            shape = synapse.output_shape(folded[0], folded[1].shape, source, name)
-        return Term(term.source, *folded, shape, (*term.path, name))
-
-    def _times(self, current: Current, factor: float) -> Current:
-        terms = tuple(self._scaled(term, factor) for term in current.terms)
-        return Current(terms, None if current.bias is None else current.bias * factor)
-
-    def _scaled(self, term: Term, factor: float) -> Term:
-        key = ("times", id(term.weight), factor)
-        scaled = self._memo(key, lambda: (term.synapse, ir.frozen(term.weight * factor)), term.weight)
-        return replace(term, weight=scaled[1])
-
-    def _sum(self, operands: Iterable[Current]) -> Current:
-        """Adds currents; a term that occurs k times becomes one of k times the weight."""
-        bias: FloatArray | None = None
-        groups: dict[tuple[object, ...], list[Term]] = {}
-        for current in operands:
-            if current.bias is not None:
-                bias = current.bias if bias is None else bias + current.bias
-            for term in current.terms:
-                kind = "identity" if term.scalar is not None else id(term.weight)
-                groups.setdefault((term.source, term.synapse, kind), []).append(term)
-        terms = []
-        for group in groups.values():
-            term, count = group[0], float(len(group))
-            if term.scalar is not None:
-                total = sum(t.scalar or 0.0 for t in group)
-                term, count = replace(term, weight=ONE), total
-            path = tuple(dict.fromkeys(name for t in group for name in t.path))
-            if count:
-                terms.append(replace(term if count == 1 else self._scaled(term, count), path=path))
-        return Current(tuple(terms), bias)
 
     # --- joins ----------------------------------------------------------------------------------------
 
@@ -266,6 +210,91 @@ class _Lowering:
         if key not in self.relays:
             self.relays[key] = self._relay(consumer, key, current)
         return self._spikes_of(self.relays[key])
+
+    def _range(self, current: Current) -> tuple[int, int] | None:
+        values = [(term.synapse, term.weight, self.populations[term.source]) for term in current.terms]
+        return gates.value_range(values, current.bias)
+
+    def _gate(self, name: str, node: str, current: Current, least: int) -> Current:
+        """A memoryless population that fires where a current of node ``node``'s shape reaches ``least``."""
+        shapes = {term.shape for term in current.terms}
+        shape = shapes.pop() if len(shapes) == 1 else self.graph.shapes[node]
+        self._populate(name, shape, gates.gate(least, current.bias), current.terms, (node,))
+        return self._spikes_of(name)
+
+    def _levels(self, name: str, addends: list[Current]) -> Current:
+        """A graded value made of binary ones; a later sum of them is called by the node's name."""
+        current = self.total(addends)
+        key = self._spike_sum(current)
+        if key is not None:
+            self.sum_names.setdefault(key, name)
+        return current
+
+    def _product(self, name: str, operands: list[Current]) -> Current:
+        """One gate per value of the one factor that may be graded: it is at least l, all others are 1."""
+        names = self.graph.before(name)
+        ranges = [self._range(current) for current in operands]
+        highest = gates.check_binary(name, zip(names, ranges, strict=True))
+        weighted = [
+            self.times(current, float(highest)) if found == (0, 1) and highest > 1 else current
+            for current, found in zip(operands, ranges, strict=True)
+        ]
+        total, others = self.total(weighted), len(operands) - 1
+        if highest == 1:
+            return self._gate(name, name, total, len(operands))
+        each = [
+            self._gate(self._fresh(f"{name}.{level}"), name, total, level + highest * others)
+            for level in range(1, highest + 1)
+        ]
+        return self._levels(name, each)
+
+    def _maximum(self, name: str, op: og.MaxPool, current: Current) -> Current:
+        """A gate per value: fires where a window holds at least that value."""
+        found, before = self._range(current), self.graph.before(name)[0]
+        if found is None or found[0] < 0 or found[1] < 1 or current.bias is not None:
+            raise NmcError(
+                "NMC-G05",
+                name,
+                f"a maximum of {before}, which carries no spikes",
+                "put the max pool behind a spiking neuron, or use an average pool",
+            )
+        highest = found[1]
+        gates.check_levels(name, highest)
+        if highest > 1:
+            current = self._joined(name, current)
+        pool = (ir.SumPool2d(op.kernel, op.stride, op.padding), ONE)
+        # A window reaches 1 where its sum does; above that its sum no longer tells its maximum.
+        lowest = Current(tuple(replace(self.after(t, pool, name), path=t.path) for t in current.terms))
+        if highest == 1:
+            return self._gate(name, name, lowest, 1)
+        each = [self._gate(self._fresh(f"{name}.1"), name, lowest, 1)]
+        for level in range(2, highest + 1):
+            exact = self._gate(self._fresh(f"{name}.level{level}"), before, current, level)
+            window = Current(tuple(replace(self.after(t, pool, name), path=()) for t in exact.terms))
+            each.append(self._gate(self._fresh(f"{name}.{level}"), name, window, 1))
+        return self._levels(name, each)
+
+    def _materialised(self, consumer: str, current: Current, refusal: NmcError) -> Current:
+        """The current, a multiple of a sum of spikes, as populations that send that sum: one relay, or one
+        gate per value."""
+        unit = gates.unit_of(term.weight for term in current.terms)
+        whole = Current(tuple(self.multiple(term, unit) for term in current.terms)) if unit else current
+        found = self._range(whole)
+        if unit is None or found is None or found[0] < 0 or current.bias is not None:
+            raise refusal
+        node = self.graph.before(consumer)[0]
+        if self.joins == "relay":
+            name = self._fresh(f"{node}.sum")
+            shape = whole.terms[0].shape
+            relay = Population(name, shape, ir.GradedRelay(), max_payload=found[1], origin=(node,))
+            self.populations[name] = relay
+            self._project(name, whole.terms)
+            return self.times(self._spikes_of(name), unit)
+        gates.check_levels(node, found[1])
+        each = [
+            self._gate(self._fresh(f"{node}.{level}"), node, whole, level) for level in range(1, found[1] + 1)
+        ]
+        return self.times(self._levels(node, each), unit)
 
     def _relay(self, consumer: str, key: SpikeSum, current: Current) -> str:
         """A population that adds; it builds on the largest sum that is already there (a deep stage of SEW
@@ -308,13 +337,13 @@ class _Lowering:
             )
         if not (folded.factor.size == 1 and folded.factor.reshape(()) == 1):
             factor = (Identity(), folded.factor)
-            terms = tuple(replace(self._after(t, factor, name), path=t.path) for t in terms)
+            terms = tuple(replace(self.after(t, factor, name), path=t.path) for t in terms)
         self.populations[name] = Population(name, shape, neuron, folded.bias, origin=origin)
         self._project(name, terms)
 
     def _output(self, name: str) -> tuple[str, str]:
         """(population, readout). Whatever is not a neuron at the end gets a readout that integrates it."""
-        current = self._sum(self.currents[before] for before in self.graph.before(name))
+        current = self.total(self.currents[before] for before in self.graph.before(name))
         if len(current.terms) == 1 and current.bias is None and current.terms[0].scalar == 1:
             end = self.populations[current.terms[0].source]
             if isinstance(end.neuron, FloatNeuron):
@@ -359,7 +388,7 @@ class _Lowering:
         if len(shape) != 1:
             raise NmcError("NMC-G05", target, "its factors differ inside of a channel", "use one per channel")
         key = ("dense", term.synapse, id(term.weight), source)
-        return self._memo(key, lambda: (ir.Dense(), dense(operator, source, target)), operator)
+        return self.memo(key, lambda: (ir.Dense(), dense(operator, source, target)), operator)
 
     def _fresh(self, name: str) -> str:
         """A population name that no node has."""

@@ -261,7 +261,7 @@ def test_semantics_without_a_lowering_are_refused_by_name(changes, problem):
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("op", [og.MaxPool((2, 2), (2, 2)), og.Mul(), og.Concat(), og.ReLU(), og.TimeMean()])
+@pytest.mark.parametrize("op", [og.ReLU(), og.TimeMean()])
 def test_ops_without_a_lowering_are_refused_by_name(op):
     nodes = {"input": og.Input(SHAPE), "a": og.Neuron(1.0), "x": op, "s": og.Neuron(1.0), "out": og.Output()}
     with pytest.raises(NmcError, match="NMC-G05 x"):

@@ -1,0 +1,121 @@
+"""Products, maxima and cut pools of spikes as memoryless populations (gates).
+
+All of them ask how large a sum of spikes is. A product of k binary values is 1 where their sum reaches k
+(A S: A + S >= 2; (1 - A) S: S - A >= 1). A maximum of binary values is 1 where their sum reaches 1. A value
+of 0..K is the sum of K binary ones, [value >= 1] + ... + [value >= K], and the maximum of such values is the
+sum of the K maxima, so that graded values need K gates in place of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from nmc import ir
+from nmc.errors import NmcError
+from nmc.frontend.neuron_fold import FoldedNeuron, collapse
+from nmc.ir import FloatArray, FloatNeuron, Identity, Population, SumPool2d, Synapse, frozen
+
+MAX_LEVELS = 64
+"""The largest value that is written as a sum of gates; each value costs a population."""
+WHOLE = 1e-9
+"""Relative error of float division: 1/9 is a ninth of 1."""
+
+TermValue = tuple[Synapse, FloatArray, Population]
+"""One addend: operator, weight, source."""
+
+
+def unit_of(weights: Iterable[FloatArray]) -> float | None:
+    """The number that all weights are whole multiples of, when it is the smallest of them; else None."""
+    arrays = [np.abs(weight[weight != 0]) for weight in weights]
+    filled = [array for array in arrays if array.size]
+    if not filled:
+        return None
+    unit = float(min(array.min() for array in filled))
+    for array in filled:
+        multiples = array / unit
+        if (np.abs(multiples - np.rint(multiples)) > WHOLE * multiples).any():
+            return None
+    return unit
+
+
+def value_range(terms: Iterable[TermValue], bias: FloatArray | None) -> tuple[int, int] | None:
+    """(lowest, highest) of a sum of whole multiples of spikes, 0 spikes included; None for anything else.
+
+    Inputs are anything else: what their spikes carry is only known with data.
+    """
+    low = high = np.zeros(1)
+    for operator, weight, source in terms:
+        if source.is_input or (weight != np.rint(weight)).any():
+            return None
+        if isinstance(source.neuron, FloatNeuron) and source.neuron.threshold is None:
+            return None
+        for sign in (1, -1):
+            part = _fan_in(operator, np.maximum(sign * weight, 0.0)) * source.max_payload
+            if sign == 1:
+                high = high + part
+            else:
+                low = low - part
+    if bias is not None:
+        if (bias != np.rint(bias)).any() or bias.min() != bias.max():
+            return None
+        low, high = low + bias.flat[0], high + bias.flat[0]
+    return int(low.min()), int(high.max())
+
+
+def _fan_in(operator: Synapse, weight: FloatArray) -> FloatArray:
+    """(C_out,) or (1,): the most that binary spikes can bring to one neuron."""
+    if isinstance(operator, SumPool2d):
+        return np.ravel(weight) * (operator.kernel[0] * operator.kernel[1])
+    if isinstance(operator, Identity):
+        return np.ravel(weight) if weight.ndim < 2 else weight.reshape(len(weight), -1).max(axis=1)
+    return np.asarray(weight.reshape(len(weight), -1).sum(axis=1))
+
+
+def gate(least: float, bias: FloatArray | None) -> FoldedNeuron:
+    """Fires in a step where the sum of that step reaches ``least``, a whole number.
+
+    The threshold lies half a unit below, so that rounding leaves the gate exact.
+    """
+    threshold = least - 0.5
+    constant = None if bias is None else collapse(bias)
+    if constant is not None and constant.size == 1 and threshold > constant:
+        threshold, constant = threshold - float(constant.reshape(())), None
+    neuron = FloatNeuron(frozen(threshold, np.float64), keep_v=0.0, compare=ir.Compare.GREATER)
+    return FoldedNeuron(neuron, constant, frozen(1.0))
+
+
+def check_binary(name: str, factors: Iterable[tuple[str, tuple[int, int] | None]]) -> int:
+    """The highest value of the one factor that may be graded; 1 when all factors are binary.
+
+    Raises NmcError NMC-G05 for a product of anything else, naming the factor.
+    """
+    highest = 1
+    for source, found in factors:
+        if found is None or found[0] < 0:
+            raise NmcError(
+                "NMC-G05",
+                name,
+                f"multiplies {source}, which carries no spikes",
+                "put a spiking neuron behind it; a product of spikes is a gate",
+            )
+        if found[1] > 1 and highest > 1:
+            problem = f"multiplies {source}, which carries up to {found[1]}, by another sum of spikes"
+            raise NmcError("NMC-G05", name, problem, "multiply by binary spikes")
+        highest = max(highest, found[1])
+    check_levels(name, highest)
+    return highest
+
+
+def check_levels(name: str, highest: int) -> None:
+    """Refuse a graded value that would take too many gates: NMC-G05."""
+    if highest > MAX_LEVELS:
+        raise NmcError(
+            "NMC-G05",
+            name,
+            f"reads values up to {highest}, each of which takes a population; at most {MAX_LEVELS} are built",
+            "put a spiking neuron in front of it",
+            measured=highest,
+            allowed=MAX_LEVELS,
+        )
