@@ -61,6 +61,13 @@ class Joins(str, enum.Enum):
     RELAY = "relay"
 
 
+class ExportKind(str, enum.Enum):
+    """What is written: a folder with a Python script for Lava, or a file for lava-dl's netx."""
+
+    LAVA = "lava"
+    NET = "net"
+
+
 GranularityOption = Annotated[
     Granularity, typer.Option(help="One scale per layer, or per channel as far as the chip has thresholds.")
 ]
@@ -297,6 +304,28 @@ def fit(
     )
     emit(document(found), how)
     return EXIT_OK if found.fits else EXIT_DOES_NOT_FIT
+
+
+@app.command(epilog="Example: nmc export model.nmc --to lava -o for-lava")
+def export(
+    bundle: BundleArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder, or the .net file, to write.")],
+    to: Annotated[ExportKind, typer.Option(help="A script for Lava alone, or a chain as a .net file.")] = (
+        ExportKind.LAVA
+    ),
+    data: Annotated[
+        Path | None,
+        typer.Option("--input", "-i", metavar="NPZ", help="Samples of the script; the bundle's own if none."),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="How many samples the script runs.")] = 3,
+    steps: StepsOption = None,
+    force: ForceOption = False,
+    how: FormatOption = Format.TEXT,
+) -> None:
+    """Write the network for Lava: it runs there without nmc, bit for bit the same."""
+    from nmc.exporting import export_bundle
+
+    emit(export_bundle(bundle, to.value, out, data, samples, steps, force), how)
 
 
 @app.command(epilog="Example: nmc doctor --format json")

@@ -11,7 +11,19 @@ import pytest
 from nmc.cli import app, main
 from nmc.errors import CATALOGUE
 
-COMMANDS = ("demo", "compile", "run", "verify", "report", "check", "chips", "fit", "doctor", "explain")
+COMMANDS = (
+    "demo",
+    "compile",
+    "run",
+    "verify",
+    "report",
+    "check",
+    "chips",
+    "fit",
+    "export",
+    "doctor",
+    "explain",
+)
 
 
 def test_the_commands_are_there() -> None:
