@@ -18,11 +18,13 @@ from nmc.backends.sim import native_abi as abi
 from nmc.backends.sim import native_plan
 from nmc.backends.sim.counts import weight_shape
 from nmc.errors import InternalError, NmcError
-from nmc.ir import Encoding, FixedNeuron, InputNeuron, IntArray, Network
+from nmc.ir import Encoding, FixedNeuron, InputNeuron, IntArray, Network, Projection
 
 GROUP_BYTES = 64 << 20
 """Images run together while their maps stay below this; larger groups share weight loads on small maps."""
 GROUP_IMAGES = 16
+SMALL_BYTES = 128 << 20
+"""Runs below this are not checked against the free memory."""
 
 
 class NativeEngine:
@@ -103,6 +105,14 @@ class _Plan:
                 "NMC-E01", "native", f"this CPU cannot run the {isa} kernels", "unset NMC_NATIVE_ISA"
             )
         weakref.finalize(self, library.nmc_plan_free, self.handle)
+        self.host_macs = {projection.name: self._host_macs(projection) for projection in network.projections}
+
+    def _host_macs(self, projection: Projection) -> int:
+        """Multiplications per sample that the host does."""
+        if not projection.on_host:
+            return 0
+        source = self.network[projection.source].shape
+        return synapse.synapse_count(projection.synapse, weight_shape(projection.weight), source)
 
     def bytes(self, images: int, steps: int) -> int:
         return int(self.library.nmc_plan_bytes(self.handle, images, steps))
@@ -159,6 +169,8 @@ class _Run:
         recorded = sum(self.network[name].size for name in record) * self.samples * self.steps * 4 * 3
         working = sum(self.network[name].size for name in record) * self.group * min(self.steps, 32) * 4 * 2
         needed = self.plan.bytes(self.group, self.steps) + recorded + working
+        if needed < SMALL_BYTES:
+            return
         there = available_bytes()
         if there is not None and needed > there:
             raise NmcError(
@@ -256,10 +268,8 @@ class _Run:
         for projection, synops, graded in zip(
             self.network.projections, self.counters["synops"], self.counters["graded_synops"], strict=True
         ):
-            on_chip = not projection.on_host
-            source = self.network[projection.source].shape
-            macs = synapse.synapse_count(projection.synapse, weight_shape(projection.weight), source)
-            counts.synops[projection.name] = int(synops) if on_chip else 0
-            counts.graded_synops[projection.name] = int(graded) if on_chip else 0
-            counts.host_macs[projection.name] = 0 if on_chip else macs * self.samples
+            on_host = projection.on_host
+            counts.synops[projection.name] = 0 if on_host else int(synops)
+            counts.graded_synops[projection.name] = 0 if on_host else int(graded)
+            counts.host_macs[projection.name] = self.plan.host_macs[projection.name] * self.samples
         return counts

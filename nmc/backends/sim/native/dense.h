@@ -194,7 +194,7 @@ NMC_INLINE int tile_any(int sub_width, int left, const uint8_t *const *rows, con
 
 #endif
 
-constexpr int kMaxTileRows = 16;
+constexpr int kMaxTileRows = 48;  // a multiple of every full tile's rows
 
 void dense(const DenseArgs &a, const Strip &s) {
   const Geometry &g = a.geometry;
@@ -210,10 +210,11 @@ void dense(const DenseArgs &a, const Strip &s) {
     for (int row = 0; row < row_count;) {
       const uint8_t *rows[kMaxTileRows];
       const int batch = row_count - row < kMaxTileRows ? row_count - row : kMaxTileRows;
-      for (int i = 0; i < batch; i++) {
+      for (int i = 0; i < batch; site++, step = 0) {
         const ptrdiff_t left = static_cast<ptrdiff_t>(s.x[site]) * g.stride_w - g.pad_w;
-        rows[i] = data + s.image[site] * a.map.image_stride + step * a.map.step_stride + left * g.source_cs;
-        if (++step == s.steps) step = 0, site++;
+        const uint8_t *at = data + s.image[site] * a.map.image_stride + left * g.source_cs + step * a.map.step_stride;
+        for (; i < batch && step < s.steps; step++, at += a.map.step_stride) rows[i++] = at;
+        if (step < s.steps) break;
       }
       int32_t *acc = s.acc + (static_cast<size_t>(first) * s.steps + row) * s.width;
       for (int sub = 0; sub * sub_width < s.width; sub++) {

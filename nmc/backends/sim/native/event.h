@@ -34,48 +34,58 @@ template <> struct Unit<64> {
 
 constexpr int unit_of(int width) { return width < kVector ? width : kVector; }
 
-NMC_INLINE void move_lanes(uint32_t *to, const uint32_t *from, I32 base, int log_width) {
-  for (int lane = 0; lane < kLanes; lane += kInts) {
-    const I32 moved = (load(reinterpret_cast<const int32_t *>(from + lane)) + base) << log_width;
-    store(reinterpret_cast<int32_t *>(to + lane), moved);
-  }
+NMC_INLINE void move_lanes(uint32_t *to, const uint32_t *from, I32 base) {
+  for (int lane = 0; lane < kLanes; lane += kInts)
+    store(reinterpret_cast<int32_t *>(to + lane), load(reinterpret_cast<const int32_t *>(from + lane)) + base);
 }
 
-// Appends `count` entries moved by `base` rows, as byte offsets into the weights; writes up to kListPad entries more.
-NMC_INLINE uint32_t *append(uint32_t *list, const uint32_t *entries, uint32_t count, uint32_t base, int log_width) {
-  const I32 moved = splat(static_cast<int32_t>(base));
-  move_lanes(list, entries, moved, log_width);  // unconditionally: most kernel rows hold less than 32 events
-  move_lanes(list + kLanes, entries + kLanes, moved, log_width);
-  for (uint32_t i = 2 * kLanes; i < count; i += kLanes) move_lanes(list + i, entries + i, moved, log_width);
+// Appends entries moved by `base`; writes up to kListPad entries more.
+NMC_INLINE uint32_t *append(uint32_t *list, const uint32_t *entries, uint32_t count, int32_t base) {
+  const I32 moved = splat(base);
+  move_lanes(list, entries, moved);  // unconditionally: most kernel rows hold less than 32 events
+  move_lanes(list + kLanes, entries + kLanes, moved);
+  for (uint32_t i = 2 * kLanes; i < count; i += kLanes) move_lanes(list + i, entries + i, moved);
   return list + count;
 }
 
-// Row offsets of every event that reaches output column x in step t.
-NMC_INLINE uint32_t merge(const Geometry &g, const Events &e, int y, int x, size_t first_row, int log_width) {
-  uint32_t *end = e.scratch;
-  const int left = x * g.stride_w - g.pad_w;
+// The source rows under output row y, for one image and step; returns how many there are.
+NMC_INLINE int find_rows(const Geometry &g, const Events &e, int y, size_t first_row) {
+  int count = 0;
   for (int ky = 0; ky < g.kernel_h; ky++) {
     const int iy = y * g.stride_h - g.pad_h + ky * g.dilation_h;
     if (static_cast<unsigned>(iy) >= static_cast<unsigned>(g.source_h)) continue;
-    const uint32_t *entries = e.rows[first_row + iy];
-    const uint32_t *offsets = e.offsets + (first_row + iy) * (g.source_w + 1);
-    if (g.dilation_w == 1) {  // the taps of a kernel row lie side by side in the list
-      const int from = left > 0 ? left : 0;
-      const int to = left + g.kernel_w < g.source_w ? left + g.kernel_w : g.source_w;
-      if (from >= to) continue;
-      const uint32_t base = static_cast<uint32_t>((ky * g.kernel_w - left) * e.window);
-      end = append(end, entries + offsets[from], offsets[to] - offsets[from], base, log_width);
-      continue;
-    }
-    for (int kx = 0; kx < g.kernel_w; kx++) {
-      const int ix = left + kx * g.dilation_w;
-      if (static_cast<unsigned>(ix) >= static_cast<unsigned>(g.source_w)) continue;
-      const uint32_t base = static_cast<uint32_t>((ky * g.kernel_w + kx - ix) * e.window);
-      end = append(end, entries + offsets[ix], offsets[ix + 1] - offsets[ix], base, log_width);
+    const size_t row = first_row + iy;
+    e.refs[count++] = {e.rows[row], e.offsets + row * (g.source_w + 1), ky * g.kernel_w * e.window * kEntryScale};
+  }
+  return count;
+}
+
+// Weight rows of every event that reaches output column x.
+NMC_INLINE uint32_t merge(const Geometry &g, const Events &e, int x, int row_count) {
+  uint32_t *end = e.scratch;
+  const int left = x * g.stride_w - g.pad_w, pixel = e.window * kEntryScale;
+  if (g.dilation_w == 1) {  // the taps of a kernel row lie side by side in the list
+    const int from = left > 0 ? left : 0;
+    const int to = left + g.kernel_w < g.source_w ? left + g.kernel_w : g.source_w;
+    if (from < to)
+      for (int i = 0; i < row_count; i++) {
+        const RowRef &row = e.refs[i];
+        const uint32_t first = row.offsets[from];
+        end = append(end, row.entries + first, row.offsets[to] - first, row.base - left * pixel);
+      }
+  } else {
+    for (int i = 0; i < row_count; i++) {
+      const RowRef &row = e.refs[i];
+      for (int kx = 0; kx < g.kernel_w; kx++) {
+        const int ix = left + kx * g.dilation_w;
+        if (static_cast<unsigned>(ix) >= static_cast<unsigned>(g.source_w)) continue;
+        const uint32_t first = row.offsets[ix];
+        end = append(end, row.entries + first, row.offsets[ix + 1] - first, row.base + (kx - ix) * pixel);
+      }
     }
   }
   const uint32_t count = static_cast<uint32_t>(end - e.scratch);
-  const uint32_t zero_row = static_cast<uint32_t>(g.kernel_h * g.kernel_w * e.window) << log_width;
+  const uint32_t zero_row = static_cast<uint32_t>(g.kernel_h * g.kernel_w * pixel);
   for (int i = 0; i < kRowsPerTurn - 1; i++) end[i] = zero_row;
   return (count + kRowsPerTurn - 1) / kRowsPerTurn * kRowsPerTurn;
 }
@@ -91,7 +101,7 @@ NMC_INLINE void sum_split(const uint32_t *list, const uint32_t *end, const uint8
   V all[kUnits] = {}, high[kUnits] = {};
   for (; list < end; list += kRowsPerTurn) {
     NMC_UNROLL for (int r = 0; r < kRowsPerTurn; r++) {
-      const uint8_t *row = weights + list[r];
+      const uint8_t *row = weights + static_cast<size_t>(list[r]) * (WIDTH / kEntryScale);
       NMC_UNROLL for (int j = 0; j < kUnits; j++) {
         const V x = *reinterpret_cast<const Loose *>(row + j * U);
         all[j] += x;
@@ -119,9 +129,10 @@ NMC_INLINE void sum_narrow(const uint32_t *list, const uint32_t *end, const uint
     __m512i even = _mm512_setzero_si512(), odd = even;
     for (; list < end; list += kRowsPerTurn) {
       NMC_UNROLL for (int r = 0; r < kRowsPerTurn; r += 2) {
-        const __m256i *row = (const __m256i *)(weights + list[r]), *next = (const __m256i *)(weights + list[r + 1]);
-        even = _mm512_add_epi16(even, _mm512_cvtepu8_epi16(_mm256_loadu_si256(row)));
-        odd = _mm512_add_epi16(odd, _mm512_cvtepu8_epi16(_mm256_loadu_si256(next)));
+        const uint8_t *row = weights + static_cast<size_t>(list[r]) * 2;
+        const uint8_t *next = weights + static_cast<size_t>(list[r + 1]) * 2;
+        even = _mm512_add_epi16(even, _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)row)));
+        odd = _mm512_add_epi16(odd, _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)next)));
       }
     }
     _mm512_storeu_si512(sums, _mm512_add_epi16(even, odd));
@@ -163,13 +174,19 @@ NMC_INLINE void sum_rows(const uint32_t *list, uint32_t count, const uint8_t *we
 
 template <int WIDTH>
 void event(const EventArgs &a, const Strip &s) {
-  constexpr int kLog = WIDTH == 128 ? 7 : WIDTH == 64 ? 6 : WIDTH == 32 ? 5 : 4;
   const uint8_t *weights = static_cast<const uint8_t *>(a.weights);
-  int32_t *acc = s.acc;
-  for (int site = 0; site < s.sites; site++) {
-    for (int t = 0; t < s.steps; t++, acc += WIDTH) {
-      const size_t first_row = (static_cast<size_t>(s.image[site]) * a.events.steps + t) * a.geometry.source_h;
-      const uint32_t count = merge(a.geometry, a.events, s.y, s.x[site], first_row, kLog);
+  const Geometry &g = a.geometry;
+  // Steps outside: neighbouring sites read the same row lists.
+  for (int t = 0; t < s.steps; t++) {
+    int32_t found = -1;
+    int rows = 0;
+    for (int site = 0; site < s.sites; site++) {
+      if (s.image[site] != found) {
+        found = s.image[site];
+        rows = find_rows(g, a.events, s.y, (static_cast<size_t>(found) * a.events.steps + t) * g.source_h);
+      }
+      int32_t *acc = s.acc + (static_cast<size_t>(site) * s.steps + t) * WIDTH;
+      const uint32_t count = merge(g, a.events, s.x[site], rows);
       if (count) sum_rows<WIDTH>(a.events.scratch, count, weights, a.shift, s.add, acc);
       else if (!s.add) memset(acc, 0, WIDTH * sizeof *acc);
     }

@@ -31,7 +31,7 @@ NMC_INLINE I32 fold(I32 u) {
 // VECTORS vectors of channels at each of SITES sites: enough independent chains to hide the latency of an update.
 template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS, int SITES, int VECTORS>
 NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
-  I32 u[SITES][VECTORS], v[SITES][VECTORS];
+  I32 u[SITES][VECTORS], v[SITES][VECTORS], fired[SITES] = {};
   NMC_UNROLL for (int i = 0; i < SITES; i++) {
     NMC_UNROLL for (int j = 0; j < VECTORS; j++) {
       const int c = channel + j * kInts;
@@ -57,6 +57,7 @@ NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
         const Mask spikes = greater(next, load(f.threshold + c));
         v[i][j] = SOFT ? subtract_where(next, spikes, load(f.drop + c)) : zero_where(next, spikes);
         put_spikes(f.out + t * f.out_step + c, spikes);
+        fired[i] = count_where(fired[i], spikes);
         if (records) {
           store(f.record_u + t * f.record_step + c, u[i][j]);
           store(f.record_v + t * f.record_step + c, v[i][j]);
@@ -65,6 +66,7 @@ NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
     }
   }
   NMC_UNROLL for (int i = 0; i < SITES; i++) {
+    *sites[i].spikes += sum_lanes(fired[i]);
     NMC_UNROLL for (int j = 0; j < VECTORS; j++) {
       const int c = channel + j * kInts;
       if (sites[i].u_out) store(sites[i].u_out + c, u[i][j]);

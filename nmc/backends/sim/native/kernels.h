@@ -14,6 +14,7 @@ namespace nmc {
 
 constexpr int kMaxBlock = 128;  // channels per block: 128, 64, 32 or 16
 constexpr int kLanes = 16;      // channel padding of computed maps
+constexpr int kEntryScale = 16;  // one step in a list is 16 bytes of weights, or a multiple for wider blocks
 constexpr int kSlack = 256;     // bytes that kernels may read past the end of a map or a list
 constexpr int kListPad = 64;    // entries that kernels may write past the end of a merged list
 
@@ -35,8 +36,15 @@ struct MapView {
   size_t image_stride, step_stride;  // elements
 };
 
+// One kernel row's events: where the source row's list is, and what turns its entries into weight rows.
+struct RowRef {
+  const uint32_t *entries, *offsets;
+  int32_t base;
+};
+
 // Non-zero entries of a map, row by row ((image * steps + step) * source_h + iy): index = column * window + channel
-// within the window. In a repeated list a payload of g stands g times; in a valued list `values` holds the payloads.
+// within the window. In a repeated list a payload of g stands g times and entries are kEntryScale * index; in a valued
+// list entries are indices and `values` holds the payloads.
 struct Events {
   const uint32_t *const *rows;
   const int32_t *const *values;  // NULL: repeated list
@@ -44,6 +52,7 @@ struct Events {
   int steps;
   int window;
   uint32_t *scratch;  // room for one merged list
+  RowRef *refs;       // [kernel_h]
 };
 
 struct EventArgs {
@@ -91,6 +100,7 @@ struct FireArgs {  // one site, one channel block; sites of one call have the sa
   size_t out_step;
   int32_t *record_u, *record_v;  // may be NULL
   size_t record_step;
+  int32_t *spikes;  // added to
 };
 
 enum VMode { kForget = 0, kIntegrate = 1, kLeak = 2 };  // keep_v = 0, 4096, anything
@@ -122,6 +132,8 @@ struct Kernels {
   void (*count_row)(const uint8_t *row, int columns, int cs, bool binary, int32_t *events, int32_t *grades);
   // Sum of products; |counts| * weights < 2**31 each.
   int64_t (*dot)(const int32_t *counts, const int32_t *weights, int n);
+  // Non-zero bytes among n.
+  size_t (*count_bytes)(const uint8_t *bytes, size_t n);
   // The repeated list of a window of one row of a byte map.
   size_t (*list_row)(const uint8_t *row, int columns, int cs, int first, int window, bool binary, uint32_t *out,
                      uint32_t *offsets);

@@ -56,6 +56,7 @@ Kernels make_kernels(const char *name) {
   k.pack_dense = pack_dense;
   k.count_row = count_row;
   k.dot = dot;
+  k.count_bytes = count_bytes;
   k.list_row = list_row;
   return k;
 }

@@ -30,6 +30,7 @@ struct Feed {
 struct Scratch {
   int32_t *currents, *constant_currents, *host_bias;
   uint32_t *list;
+  RowRef *refs;
   Segment *segments;
   int32_t *sites;  // images, then columns
 };
@@ -57,7 +58,7 @@ class Layer {
     job_.team.each(per_block * static_cast<int64_t>(p.blocks.size()), [&](int64_t task, int worker) {
       const int64_t in_block = task % per_block;
       row(task / per_block, static_cast<int>(in_block / p.height), static_cast<int>(in_block % p.height),
-          scratch_[worker]);
+          scratch_[worker], job_.tallies[worker]);
     });
     give_scratch();
   }
@@ -132,10 +133,11 @@ class Layer {
     const int widest = population_.blocks.front().width;
     strip_sites_ = std::max<int>(1, kStripBytes / (static_cast<size_t>(current_steps_) * widest * sizeof(int32_t)));
     strip_sites_ = std::min(strip_sites_, population_.width * group_size_);
-    size_t list = 0, segments = 0;
+    size_t list = 0, segments = 0, refs = 0;
     for (const std::vector<Feed> *feeds : {&feeds_, &host_feeds_})
       for (const Feed &feed : *feeds) {
         segments = std::max<size_t>(segments, feed.projection->taps());
+        refs = std::max<size_t>(refs, feed.projection->geometry.kernel_h);
         for (const Lists *lists : feed.repeated)
           list = std::max(list, lists->longest * feed.projection->geometry.kernel_h);
       }
@@ -146,6 +148,7 @@ class Layer {
       s.constant_currents = arena.take_array<int32_t>(static_cast<size_t>(strip_sites_) * widest);
       s.host_bias = arena.take_array<int32_t>(static_cast<size_t>(strip_sites_) * widest);
       s.list = arena.take_array<uint32_t>(list + kListPad);
+      s.refs = arena.take_array<RowRef>(refs + 1);
       s.segments = arena.take_array<Segment>(segments + 1);
       s.sites = arena.take_array<int32_t>(static_cast<size_t>(strip_sites_) * 2);
       scratch_.push_back(s);
@@ -155,13 +158,13 @@ class Layer {
   void give_scratch() {
     for (const Scratch &s : scratch_)
       for (const void *buffer : {static_cast<const void *>(s.currents), static_cast<const void *>(s.constant_currents),
-                                 static_cast<const void *>(s.host_bias), static_cast<const void *>(s.list),
+                                 static_cast<const void *>(s.host_bias), static_cast<const void *>(s.list), static_cast<const void *>(s.refs),
                                  static_cast<const void *>(s.segments), static_cast<const void *>(s.sites)})
         plan_.arena.give(buffer);
   }
 
   // One output row of one block, of all images of a group; sites are ordered by column, then image.
-  void row(int64_t block_index, int group, int y, const Scratch &scratch) const {
+  void row(int64_t block_index, int group, int y, const Scratch &scratch, Tally &tally) const {
     const int first = group * group_size_, last = std::min(job_.images, first + group_size_);
     int32_t *images = scratch.sites, *columns = scratch.sites + strip_sites_;
     int count = 0;
@@ -172,13 +175,13 @@ class Layer {
         if (count < strip_sites_ && !(x == population_.width - 1 && image == last - 1)) continue;
         Strip strip = {count, current_steps_, population_.blocks[block_index].width, y, images, columns,
                        scratch.currents, false};
-        one_strip(block_index, group, strip, scratch);
+        one_strip(block_index, group, strip, scratch, tally);
         count = 0;
       }
     }
   }
 
-  void one_strip(int64_t b, int group, Strip &strip, const Scratch &scratch) const {
+  void one_strip(int64_t b, int group, Strip &strip, const Scratch &scratch, Tally &tally) const {
     const int32_t *host_bias = nullptr;
     if (population_.has_host) {
       make_host_bias(b, group, strip, scratch);
@@ -198,7 +201,7 @@ class Layer {
       strip.add = true;
     }
     if (feeds_.empty()) memset(strip.acc, 0, static_cast<size_t>(strip.sites) * strip.width * sizeof *strip.acc);
-    fire_strip(b, strip, host_bias);
+    fire_strip(b, strip, host_bias, tally);
   }
 
   // Adds a current that is the same in every step.
@@ -245,6 +248,7 @@ class Layer {
       case Path::kEvent: {
         EventArgs args = {p.geometry, feed.repeated[b]->events(feed.map->steps), p.event[b].data(), p.shift};
         args.events.scratch = scratch.list;
+        args.events.refs = scratch.refs;
         return kernels.event[log](args, strip);
       }
       case Path::kValued: {
@@ -296,30 +300,49 @@ class Layer {
       }
   }
 
-  void fire_strip(int64_t b, const Strip &strip, const int32_t *host_bias) const {
+  void fire_strip(int64_t b, const Strip &strip, const int32_t *host_bias, Tally &tally) const {
     FireArgs sites[kFireSites];
     for (int first = 0; first < strip.sites; first += kFireSites) {
       const int count = std::min(kFireSites, strip.sites - first);
-      for (int i = 0; i < count; i++) sites[i] = fire_args(b, strip, first + i, host_bias);
-      if (population_.kind != NMC_RELAY) population_.fire(sites, count);
-      else for (int i = 0; i < count; i++) plan_.kernels->relay(sites[i], population_.wide);
+      int32_t spikes[kFireSites] = {};
+      for (int i = 0; i < count; i++) {
+        set_fire_args(sites[i], b, strip, first + i, host_bias);
+        sites[i].spikes = spikes + i;
+      }
+      if (population_.kind == NMC_RELAY) {
+        for (int i = 0; i < count; i++) plan_.kernels->relay(sites[i], population_.wide);
+        continue;
+      }
+      population_.fire(sites, count);
+      for (int i = 0; i < count; i++) count_spikes(strip, first + i, spikes[i], tally);
     }
   }
 
-  FireArgs fire_args(int64_t b, const Strip &strip, int site, const int32_t *host_bias) const {
+  void count_spikes(const Strip &strip, int site, int64_t spikes, Tally &tally) const {
+    tally.image_events[strip.image[site]] += spikes;
+    tally.image_grades[strip.image[site]] += spikes;
+    for (size_t i = 0; i < population_.outgoing.size(); i++) {
+      const Projection &p = plan_.projections[population_.outgoing[i]];
+      const int64_t synops = spikes * p.rows[strip.y] * p.columns[strip.x[site]];
+      tally.synops[i] += synops;
+      tally.graded[i] += synops;
+    }
+  }
+
+  // In place: a copied struct would be read back before its fields have left the store buffer.
+  void set_fire_args(FireArgs &f, int64_t b, const Strip &strip, int site, const int32_t *host_bias) const {
     const Population &p = population_;
     const int channel = p.blocks[b].first;
     const size_t at = pixel(strip, site), image = strip.image[site];
     const size_t state = image * p.step_elements() + at * p.cs + channel;
     const size_t record = image * job_.steps * p.step_elements() + at * p.cs + channel;
-    FireArgs f = {};
     f.steps = steps_;
     f.width = strip.width;
     f.acc = strip.acc + static_cast<size_t>(site) * strip.steps * strip.width;
     f.acc_step = varying_ ? strip.width : 0;
     f.out = map_.data + (image * map_.image_stride() + at * p.cs + channel) * p.payload_bytes();
     f.out_step = map_.step_stride();
-    if (p.kind == NMC_RELAY) return f;
+    if (p.kind == NMC_RELAY) return;
     f.bias = host_bias ? host_bias + static_cast<size_t>(site) * strip.width : p.bias.at(at, channel);
     f.threshold = p.threshold.at(at, channel);
     f.drop = p.drop.at(at, channel);
@@ -333,7 +356,6 @@ class Layer {
     f.record_u = job_.recording.u ? job_.recording.u + record : nullptr;
     f.record_v = job_.recording.v ? job_.recording.v + record : nullptr;
     f.record_step = p.step_elements();
-    return f;
   }
 
   const LayerJob &job_;

@@ -26,6 +26,7 @@ struct LayerJob {
   Recording recording;
   Team &team;
   const nmc_counters &counters;
+  std::vector<Tally> &tallies;  // per worker; neurons only, relays are counted afterwards
 };
 
 void run_layer(const LayerJob &job);

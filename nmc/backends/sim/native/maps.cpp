@@ -13,8 +13,8 @@ void Map::allocate(const Population &of, int image_count, int step_count, Arena 
   images = image_count;
   steps = of.constant ? 1 : step_count;
   data = static_cast<uint8_t *>(arena.take(image_stride() * images * of.payload_bytes()));
-  row_events.assign(row_count(), 0);
-  row_grades.assign(row_count(), 0);
+  row_events.clear();
+  row_grades.clear();
   image_grades.assign(images, 0);
   image_events.assign(images, 0);
 }
@@ -41,11 +41,9 @@ void count_wide_row(const int32_t *row, int columns, int cs, int channels, int32
   }
 }
 
-struct Tally {
-  std::vector<int64_t> synops, graded;   // per outgoing projection
-  std::vector<int32_t> events, grades;   // per column
-  std::vector<int64_t> wide_grades;      // per column
-  int64_t event_sum = 0, grade_sum = 0;
+struct Columns {
+  std::vector<int32_t> events, grades;
+  std::vector<int64_t> wide_grades;
 };
 
 template <class A, class B>
@@ -60,64 +58,70 @@ int64_t sum_of(const std::vector<A> &a) {
   return std::accumulate(a.begin(), a.end(), int64_t{0});
 }
 
-// Counts one row; returns its (events, grades).
-std::pair<int64_t, int64_t> tally_row(const Plan &plan, const Map &map, size_t r, Tally &tally) {
+void tally_row(const Plan &plan, Map &map, size_t r, Columns &columns, Tally &tally) {
   const Population &p = *map.population;
   const bool binary = p.max_payload <= 1 && !p.wide;
   if (p.wide)
-    count_wide_row(reinterpret_cast<const int32_t *>(map.row(r)), p.width, p.cs, p.channels, tally.events.data(),
-                   tally.wide_grades.data());
+    count_wide_row(reinterpret_cast<const int32_t *>(map.row(r)), p.width, p.cs, p.channels, columns.events.data(),
+                   columns.wide_grades.data());
   else
-    plan.kernels->count_row(map.row(r), p.width, p.cs, binary, tally.events.data(), tally.grades.data());
-  const int64_t events = sum_of(tally.events);
-  if (events == 0) return {0, 0};
-  const int64_t grades = binary ? events : p.wide ? sum_of(tally.wide_grades) : sum_of(tally.grades);
-  const size_t y = r % p.height;
+    plan.kernels->count_row(map.row(r), p.width, p.cs, binary, columns.events.data(), columns.grades.data());
+  const int64_t events = sum_of(columns.events);
+  if (events == 0) return;
+  const int64_t grades = binary ? events : p.wide ? sum_of(columns.wide_grades) : sum_of(columns.grades);
   for (size_t i = 0; i < p.outgoing.size(); i++) {
     const Projection &projection = plan.projections[p.outgoing[i]];
-    const int64_t synops = plan.kernels->dot(tally.events.data(), projection.columns.data(), p.width);
+    const int64_t synops = plan.kernels->dot(columns.events.data(), projection.columns.data(), p.width);
     const int64_t graded = binary   ? synops
-                           : p.wide ? sum_of_products(tally.wide_grades, projection.columns)
-                                    : plan.kernels->dot(tally.grades.data(), projection.columns.data(), p.width);
-    tally.synops[i] += synops * projection.rows[y];
-    tally.graded[i] += graded * projection.rows[y];
+                           : p.wide ? sum_of_products(columns.wide_grades, projection.columns)
+                                    : plan.kernels->dot(columns.grades.data(), projection.columns.data(), p.width);
+    tally.synops[i] += synops * projection.rows[r % p.height];
+    tally.graded[i] += graded * projection.rows[r % p.height];
   }
-  tally.event_sum += events;
-  tally.grade_sum += grades;
-  return {events, grades};
+  const size_t image = r / p.height / map.steps;
+  tally.image_events[image] += events;
+  tally.image_grades[image] += grades;
+  map.row_events[r] = static_cast<uint32_t>(events);
+  map.row_grades[r] = static_cast<uint32_t>(std::min<int64_t>(grades, UINT32_MAX));
+}
+
+// f(row, worker) for every row, several rows to a task.
+template <class F>
+void each_row(const Map &map, Team &team, F f) {
+  const size_t rows = map.row_count();
+  const size_t per_task = std::max<size_t>(1, 65536 / (map.row_stride() + 1));
+  team.each((rows + per_task - 1) / per_task, [&](int64_t task, int worker) {
+    for (size_t r = task * per_task; r < std::min(rows, (task + 1) * per_task); r++) f(r, worker);
+  });
 }
 
 }  // namespace
 
-void count_map(const Plan &plan, int index, Map &map, int repeats, Team &team, const nmc_counters &counters) {
+Tally::Tally(const Population &population, int images)
+    : image_events(images, 0), image_grades(images, 0), synops(population.outgoing.size(), 0),
+      graded(population.outgoing.size(), 0) {}
+
+std::vector<Tally> count_map(const Plan &plan, Map &map, Team &team) {
   const Population &p = *map.population;
-  std::vector<Tally> tallies(team.size());
-  for (Tally &tally : tallies) {
-    tally.synops.assign(p.outgoing.size(), 0);
-    tally.graded.assign(p.outgoing.size(), 0);
-    tally.events.resize(p.width);
-    tally.grades.resize(p.width);
-    tally.wide_grades.resize(p.width);
-  }
-  std::vector<int64_t> row_grades(map.row_count());
-  const size_t rows = map.row_count();
-  const size_t per_task = std::max<size_t>(1, 65536 / (map.row_stride() + 1));
-  team.each((rows + per_task - 1) / per_task, [&](int64_t task, int worker) {
-    for (size_t r = task * per_task; r < std::min(rows, (task + 1) * per_task); r++) {
-      const std::pair<int64_t, int64_t> sums = tally_row(plan, map, r, tallies[worker]);
-      map.row_events[r] = static_cast<uint32_t>(sums.first);
-      row_grades[r] = sums.second;
-    }
-  });
-  const size_t rows_per_image = static_cast<size_t>(map.steps) * p.height;
-  for (size_t r = 0; r < rows; r++) {
-    map.row_grades[r] = static_cast<uint32_t>(std::min<int64_t>(row_grades[r], UINT32_MAX));
-    map.image_events[r / rows_per_image] += map.row_events[r];
-    map.image_grades[r / rows_per_image] += row_grades[r];
-  }
+  std::vector<Tally> tallies(team.size(), Tally(p, map.images));
+  const Columns empty = {std::vector<int32_t>(p.width), std::vector<int32_t>(p.width), std::vector<int64_t>(p.width)};
+  std::vector<Columns> columns(team.size(), empty);
+  map.row_events.assign(map.row_count(), 0);
+  map.row_grades.assign(map.row_count(), 0);
+  each_row(map, team, [&](size_t r, int worker) { tally_row(plan, map, r, columns[worker], tallies[worker]); });
+  return tallies;
+}
+
+void take_counts(const Plan &plan, int index, Map &map, const std::vector<Tally> &tallies, int repeats,
+                 const nmc_counters &counters) {
+  const Population &p = *map.population;
   for (const Tally &tally : tallies) {
-    counters.spikes[index] += tally.event_sum * repeats;
-    counters.grades[index] += tally.grade_sum * repeats;
+    for (int image = 0; image < map.images; image++) {
+      map.image_events[image] += tally.image_events[image];
+      map.image_grades[image] += tally.image_grades[image];
+      counters.spikes[index] += tally.image_events[image] * repeats;
+      counters.grades[index] += tally.image_grades[image] * repeats;
+    }
     for (size_t i = 0; i < p.outgoing.size(); i++) {
       const int64_t times = plan.projections[p.outgoing[i]].fan_channels * repeats;
       counters.synops[p.outgoing[i]] += tally.synops[i] * times;
@@ -145,6 +149,16 @@ size_t value_row(const T *row, const Population &p, const Window &window, uint32
   return count;
 }
 
+// Events per row of a map of binary spikes, whose neurons only counted them per image.
+void count_rows(const Plan &plan, Map &map, Team &team) {
+  if (!map.row_events.empty()) return;
+  map.row_events.resize(map.row_count());
+  each_row(map, team, [&](size_t r, int) {
+    map.row_events[r] = static_cast<uint32_t>(plan.kernels->count_bytes(map.row(r), map.row_stride()));
+  });
+  map.row_grades = map.row_events;
+}
+
 // An upper bound of a row's entries; exact when the window is the whole source.
 size_t row_bound(const Map &map, size_t r, const Lists &lists) {
   return lists.valued ? map.row_events[r] : map.row_grades[r];
@@ -169,6 +183,7 @@ Lists &lists_for(const Plan &plan, Map &map, const Window &window, bool valued, 
     lists->offsets = arena.take_array<uint32_t>(map.row_count() * (p.width + 1));
     lists->buffers.push_back(lists->offsets);
   }
+  count_rows(plan, map, team);
   const size_t rows_per_image = static_cast<size_t>(map.steps) * p.height;
   std::vector<size_t> todo;
   size_t total = 0;

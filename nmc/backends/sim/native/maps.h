@@ -23,16 +23,23 @@ struct Lists {
   std::vector<const void *> buffers;
 
   Events events(int steps) const {
-    return {rows.data(), valued ? values.data() : nullptr, offsets, steps, window.channels, nullptr};
+    return {rows.data(), valued ? values.data() : nullptr, offsets, steps, window.channels, nullptr, nullptr};
   }
+};
+
+// What is counted of one population, by one worker.
+struct Tally {
+  Tally(const Population &population, int images);
+  std::vector<int64_t> image_events, image_grades;
+  std::vector<int64_t> synops, graded;  // per outgoing projection
 };
 
 struct Map {
   const Population *population = nullptr;
   int images = 0, steps = 0;  // steps that are stored: 1 when every step is the same
   uint8_t *data = nullptr;
-  std::vector<uint32_t> row_events, row_grades;  // [(image * steps + step) * height + y]
-  std::vector<int64_t> image_grades, image_events;
+  std::vector<int64_t> image_events, image_grades;
+  std::vector<uint32_t> row_events, row_grades;  // [(image * steps + step) * height + y]; empty until needed
   std::vector<std::unique_ptr<Lists>> lists;
 
   // An odd number of cache lines: the steps of one site, which are read together, then lie in different cache sets.
@@ -53,8 +60,12 @@ struct Map {
   void release(Arena &arena);
 };
 
-// Counts a finished map: fills its row and image counts and adds to the counters, times `repeats` for a constant map.
-void count_map(const Plan &plan, int population, Map &map, int repeats, Team &team, const nmc_counters &counters);
+// Counts a finished map of an input or a relay, rows included.
+std::vector<Tally> count_map(const Plan &plan, Map &map, Team &team);
+
+// Takes the workers' counts into the map and, times `repeats` for a constant map, into the counters.
+void take_counts(const Plan &plan, int population, Map &map, const std::vector<Tally> &tallies, int repeats,
+                 const nmc_counters &counters);
 
 // Lists that cover the images marked in `wanted`.
 Lists &lists_for(const Plan &plan, Map &map, const Window &window, bool valued, const std::vector<char> &wanted,

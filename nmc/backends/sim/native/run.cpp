@@ -75,9 +75,11 @@ class Run {
     Recording recording;
     if (!p.constant || first()) {
       map.allocate(p, request_.images, steps_, plan_.arena);
+      std::vector<Tally> tallies(team_.size(), Tally(p, request_.images));
       if (p.kind == NMC_INPUT) read_input(p, map);
-      else compute(index, recording);
-      count_map(plan_, index, map, p.constant ? request_.steps : 1, team_, request_.counters);
+      else compute(index, recording, tallies);
+      if (p.kind != NMC_NEURON) tallies = count_map(plan_, map, team_);
+      take_counts(plan_, index, map, tallies, p.constant ? request_.steps : 1, request_.counters);
     }
     write_results(index, recording);
     if (recording.u) plan_.arena.give(recording.u);
@@ -101,7 +103,7 @@ class Run {
     if (std::count(good.begin(), good.end(), 0)) throw BadInput();
   }
 
-  void compute(int index, Recording &recording) {
+  void compute(int index, Recording &recording, std::vector<Tally> &tallies) {
     const Population &p = plan_.populations[index];
     const nmc_result &result = request_.results[index];
     State &state = states_[index];
@@ -116,7 +118,8 @@ class Run {
         recording.v = plan_.arena.take_array<int32_t>(neurons * steps_);
       }
     }
-    run_layer({plan_, index, maps_, request_.images, steps_, state, recording, team_, request_.counters});
+    run_layer({plan_, index, maps_, request_.images, steps_, state, recording, team_, request_.counters,
+               tallies});
   }
 
   void write_results(int index, const Recording &recording) {

@@ -64,6 +64,9 @@ NMC_INLINE I32 subtract_where(I32 a, Mask m, I32 b) {
   return (I32)_mm512_mask_sub_epi32((__m512i)a, m, (__m512i)a, (__m512i)b);
 }
 NMC_INLINE I32 zero_where(I32 a, Mask m) { return (I32)_mm512_maskz_mov_epi32((__mmask16)~m, (__m512i)a); }
+NMC_INLINE I32 count_where(I32 count, Mask m) {
+  return (I32)_mm512_mask_add_epi32((__m512i)count, m, (__m512i)count, _mm512_set1_epi32(1));
+}
 NMC_INLINE void put_spikes(uint8_t *p, Mask m) { _mm_storeu_si128((__m128i *)p, _mm_maskz_set1_epi8(m, 1)); }
 NMC_INLINE void put_bytes(uint8_t *p, I32 v) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)v)); }
 #else
@@ -73,6 +76,7 @@ NMC_INLINE I32 minimum(I32 a, I32 b) { return a < b ? a : b; }
 NMC_INLINE I32 maximum(I32 a, I32 b) { return a > b ? a : b; }
 NMC_INLINE I32 subtract_where(I32 a, Mask m, I32 b) { return a - (b & m); }
 NMC_INLINE I32 zero_where(I32 a, Mask m) { return a & ~m; }
+NMC_INLINE I32 count_where(I32 count, Mask m) { return count - m; }
 #if defined(NMC_AVX2)
 NMC_INLINE void put_bytes(uint8_t *p, I32 v) {
   const __m256i low = _mm256_and_si256((__m256i)v, _mm256_set1_epi32(255));
@@ -86,6 +90,16 @@ NMC_INLINE void put_bytes(uint8_t *p, I32 v) {
 #endif
 NMC_INLINE void put_spikes(uint8_t *p, Mask m) { put_bytes(p, m & 1); }
 #endif
+
+NMC_INLINE int32_t sum_lanes(I32 v) {
+#if defined(NMC_AVX512)
+  return _mm512_reduce_add_epi32((__m512i)v);
+#else
+  int32_t sum = 0;
+  for (int i = 0; i < kInts; i++) sum += v[i];
+  return sum;
+#endif
+}
 
 }  // namespace
 }  // namespace nmc

@@ -6,17 +6,25 @@
 namespace nmc {
 namespace {
 
-// f(tap, pointer to the payloads of the block's channels) for every tap inside the source.
+// Kernel rows or columns that lie inside the source.
+struct Inside {
+  int from, to, start;  // start: source position of tap 0
+};
+
+NMC_INLINE Inside inside(int at, int stride, int pad, int kernel, int dilation, int size) {
+  Inside r = {0, kernel, at * stride - pad};
+  while (r.from < kernel && r.start + r.from * dilation < 0) r.from++;
+  while (r.to > r.from && r.start + (r.to - 1) * dilation >= size) r.to--;
+  return r;
+}
+
+// f(tap, pointer to the payloads) for every tap inside the source.
 template <class T, class F>
-NMC_INLINE void taps(const Geometry &g, const T *map, int y, int x, F f) {
-  for (int ky = 0; ky < g.kernel_h; ky++) {
-    const int iy = y * g.stride_h - g.pad_h + ky * g.dilation_h;
-    if (static_cast<unsigned>(iy) >= static_cast<unsigned>(g.source_h)) continue;
-    for (int kx = 0; kx < g.kernel_w; kx++) {
-      const int ix = x * g.stride_w - g.pad_w + kx * g.dilation_w;
-      if (static_cast<unsigned>(ix) >= static_cast<unsigned>(g.source_w)) continue;
-      f(ky * g.kernel_w + kx, map + (static_cast<size_t>(iy) * g.source_w + ix) * g.source_cs);
-    }
+NMC_INLINE void taps(const Geometry &g, const T *map, const Inside &rows, const Inside &columns, F f) {
+  for (int ky = rows.from; ky < rows.to; ky++) {
+    const ptrdiff_t row = static_cast<ptrdiff_t>(rows.start + ky * g.dilation_h) * g.source_w + columns.start;
+    for (int kx = columns.from; kx < columns.to; kx++)
+      f(ky * g.kernel_w + kx, map + (row + kx * g.dilation_w) * g.source_cs);
   }
 }
 
@@ -26,13 +34,16 @@ template <class T, WindowKind KIND>
 NMC_INLINE void window_sites(const WindowArgs &a, const Strip &s) {
   constexpr int kVectors = kLanes / kInts;
   const T *data = static_cast<const T *>(a.map.data);
+  const Geometry &g = a.geometry;
+  const Inside rows = inside(s.y, g.stride_h, g.pad_h, g.kernel_h, g.dilation_h, g.source_h);
   for (int site = 0; site < s.sites; site++) {
+    const Inside columns = inside(s.x[site], g.stride_w, g.pad_w, g.kernel_w, g.dilation_w, g.source_w);
     for (int t = 0; t < s.steps; t++) {
       int32_t *acc = s.acc + (static_cast<size_t>(site) * s.steps + t) * s.width;
       const T *map = data + s.image[site] * a.map.image_stride + t * a.map.step_stride + a.first_channel;
       for (int c = 0; c < s.width; c += kLanes) {
         I32 total[kVectors] = {};
-        taps(a.geometry, map + c, s.y, s.x[site], [&](int tap, const T *payload) {
+        taps(g, map + c, rows, columns, [&](int tap, const T *payload) {
           NMC_UNROLL for (int j = 0; j < kVectors; j++) {
             const I32 x = widen(payload + j * kInts);
             total[j] += KIND == kPool ? x : x * load(a.weights + tap * a.tap_stride + c + j * kInts);
@@ -56,13 +67,16 @@ NMC_INLINE void pool_bytes(const WindowArgs &a, const Strip &s) {
   typedef uint8_t V __attribute__((vector_size(U)));
   typedef uint8_t Loose __attribute__((vector_size(U), aligned(1), may_alias));
   const uint8_t *data = static_cast<const uint8_t *>(a.map.data);
+  const Geometry &g = a.geometry;
+  const Inside rows = inside(s.y, g.stride_h, g.pad_h, g.kernel_h, g.dilation_h, g.source_h);
   for (int site = 0; site < s.sites; site++) {
+    const Inside columns = inside(s.x[site], g.stride_w, g.pad_w, g.kernel_w, g.dilation_w, g.source_w);
     for (int t = 0; t < s.steps; t++) {
       int32_t *acc = s.acc + (static_cast<size_t>(site) * s.steps + t) * s.width;
       const uint8_t *map = data + s.image[site] * a.map.image_stride + t * a.map.step_stride + a.first_channel;
       for (int c = 0; c < s.width; c += U) {
         V total = {};
-        taps(a.geometry, map + c, s.y, s.x[site],
+        taps(g, map + c, rows, columns,
              [&](int, const uint8_t *payload) { total += *reinterpret_cast<const Loose *>(payload); });
         alignas(64) uint8_t sums[U];
         *reinterpret_cast<Loose *>(sums) = total;
