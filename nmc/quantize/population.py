@@ -47,6 +47,12 @@ Shared: TypeAlias = dict[tuple[int, int, bytes], Fixed]
 """Rounded weights by id of the float array, bits and bytes of the scale."""
 
 
+def is_learned(population: Population, incoming: tuple[Projection, ...]) -> bool:
+    """Whether a float population integrates trained weights; gates, pools and delay lines do not."""
+    trained = any(isinstance(p.synapse, Conv2d | Dense) for p in incoming)
+    return isinstance(population.neuron, FloatNeuron) and trained and population.neuron.keep_v > 0
+
+
 class ScaledPopulation:
     """One population with its scale chosen: (1,), or (C_out,) where every channel has its own.
 
@@ -94,9 +100,8 @@ class ScaledPopulation:
 
     @property
     def learned(self) -> bool:
-        """Whether it integrates trained weights; gates, pools and delay lines are exact as they are."""
-        trained = any(isinstance(p.synapse, Conv2d | Dense) for p in (*self.chip, *self.host))
-        return trained and self._neuron.keep_v > 0
+        """Whether corrections apply: what has no trained weights is exact as it is."""
+        return is_learned(self._population, (*self.chip, *self.host))
 
     def round(self, shared: Shared, emulator: Emulator | None) -> None:
         """Round the weights and let the bias take back the mean of the error.
