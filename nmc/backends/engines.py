@@ -5,7 +5,7 @@ from __future__ import annotations
 from nmc.backends.base import Engine
 from nmc.errors import NmcError
 
-NAMES = ("reference", "stepwise", "native", "lava", "lava-inprocess")
+NAMES = ("reference", "stepwise", "native", "lava", "lava-inprocess", "lava-tiles")
 
 
 def engine(name: str) -> Engine:
@@ -36,6 +36,10 @@ def engine(name: str) -> Engine:
         from nmc.backends.loihi.inprocess import InProcessLavaEngine
 
         return InProcessLavaEngine()
+    if name == "lava-tiles":
+        from nmc.backends.loihi.tiles import TiledLavaEngine
+
+        return TiledLavaEngine()
     raise NmcError("NMC-U03", name, "is no engine", f"engines are: {', '.join(NAMES)}")
 
 

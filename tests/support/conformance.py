@@ -79,7 +79,7 @@ def unequal(network: Network, trace: Trace, expected: dict[str, list[Any]]) -> l
 def run_cell(feature: Feature, name: str) -> Cell:
     """One feature on one engine."""
     network = feature.network()
-    verify(network, Stage.QUANTIZED)
+    verify(network, Stage.MAPPED)
     x = feature.samples(network)
     must_refuse = dict(feature.refused).get(name)
     try:

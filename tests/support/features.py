@@ -25,6 +25,7 @@ from nmc.ir import (
     Identity,
     InputNeuron,
     IntArray,
+    Mapping,
     Network,
     Population,
     Projection,
@@ -32,6 +33,7 @@ from nmc.ir import (
     Stage,
     SumPool2d,
     Synapse,
+    Tile,
     frozen,
 )
 
@@ -114,6 +116,20 @@ def as_it_is(network: Network) -> Network:
     return network
 
 
+def halved(network: Network) -> Network:
+    """Every population on two cores, cut across its longest axis: a mapping for engines that run one."""
+    tiles: list[Tile] = []
+    for population in network.compute:
+        axis = int(np.argmax(population.shape))
+        size = population.shape[axis]
+        for start, stop in ((0, size // 2), (size // 2, size)):
+            if start < stop:
+                ranges = [(0, n) for n in population.shape]
+                ranges[axis] = (start, stop)
+                tiles.append(Tile(population.name, tuple(ranges), len(tiles)))
+    return network.with_(stage=Stage.MAPPED, mapping=Mapping("none", tuple(tiles)))
+
+
 @dataclass(frozen=True)
 class Feature:
     """free: what it means. finish: changes the QUANTIZED network to what is shown.
@@ -129,7 +145,7 @@ class Feature:
     max_delay: int = 62
 
     def network(self) -> Network:
-        return self.finish(gen.quantize(timing.balance(self.free(), self.max_delay)))
+        return halved(self.finish(gen.quantize(timing.balance(self.free(), self.max_delay))))
 
     def samples(self, network: Network) -> IntArray:
         """Half of the inputs active, over the input's whole range."""
@@ -382,7 +398,7 @@ _UP, _START_UP = starts(5.0)
 _DOWN, _START_DOWN = starts(-7.0)
 _UNSIGNED, _AS_UNSIGNED = whole_weights(signed=False)
 _ODD, _AS_ODD = whole_weights(signed=True)
-_LAVA = ("lava", "lava-inprocess")
+_LAVA = ("lava", "lava-inprocess", "lava-tiles")
 
 FEATURES: tuple[Feature, ...] = (
     Feature("neuron", "IF", one_neuron(IF)),

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Any
 
 from nmc.backends.base import Trace
 from nmc.backends.loihi import readback
 from nmc.backends.loihi.lower import lower
+from nmc.backends.loihi.program import Program
 from nmc.backends.loihi.run import unavailable
 from nmc.errors import NmcError
 from nmc.ir import IntArray, Network
+
+
+def in_process_models(who: str) -> Callable[[Program], Any]:
+    """``models.InProcessLava``, once Lava is found and has been imported.
+
+    Raises:
+        NmcError: NMC-E01 when Lava is not there or cannot be imported into this process.
+    """
+    problem = unavailable()
+    if problem is not None:
+        raise problem
+    try:
+        from nmc.backends.loihi.models import InProcessLava
+    except RuntimeError as error:
+        raise NmcError(
+            "NMC-E01", who, f"Lava refuses to be imported here: {error}", "use engine lava"
+        ) from error
+    return InProcessLava
 
 
 class InProcessLavaEngine:
@@ -27,15 +47,7 @@ class InProcessLavaEngine:
         Raises:
             NmcError: NMC-E01 when Lava is not there or cannot be imported into this process.
         """
-        problem = unavailable()
-        if problem is not None:
-            raise problem
-        try:
-            from nmc.backends.loihi.models import InProcessLava
-        except RuntimeError as error:
-            raise NmcError(
-                "NMC-E01", self.name, f"Lava refuses to be imported here: {error}", "use engine lava"
-            ) from error
+        models = in_process_models(self.name)
         program = lower(network, x, steps).keep_states_of(readback.states_needed(network, record))
-        kept = InProcessLava(program).run()
+        kept = models(program).run()
         return readback.trace(network, x, steps, record, lambda name, what: kept[name, what])
