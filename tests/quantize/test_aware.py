@@ -1,0 +1,170 @@
+"""The torch forward is the integer engine to the bit, before and after training, and so is its export."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import quantnet
+
+from nmc import api, timing
+from nmc.backends import encode
+from nmc.backends.base import Engine
+from nmc.backends.engines import engine
+from nmc.chip import Chip, load_chip
+from nmc.errors import NmcError
+from nmc.frontend.lower import lower
+from nmc.ir import Encoding, Fixed, Network, Reset
+from nmc.quantize import calibrate, inputs
+from nmc.quantize.aware import aware
+from nmc.quantize.network import Quantizer
+from nmc.quantize.precision import Precision
+
+torch = pytest.importorskip("torch")
+
+MODEL = Path(str(files("nmc") / "data" / "digits_sew.nir"))
+CALIBRATION = Path(str(files("nmc") / "data" / "digits_calibration.npz"))
+VARIANTS: dict[str, dict] = {
+    "IF": {},
+    "LIF": {"keep_v": 0.7},
+    "CUBA": {"keep_v": 0.8, "keep_u": 0.6},
+    "soft reset": {"reset": Reset.SUBTRACT},
+    "readout": {"threshold": None},
+    "trains": {"encoding": Encoding.SPIKES},
+    "no bias": {"bias": None},
+    "channels": {"spread": 20.0},
+}
+
+
+def data(variant: dict, count: int) -> np.ndarray:
+    return quantnet.trains(count) if "encoding" in variant else quantnet.images(count)
+
+
+def mismatches(module: object, x: np.ndarray, runner: Engine) -> int:
+    network = module.export()  # type: ignore[attr-defined]
+    names = [population.name for population in network.compute]
+    trace = runner.run(network, encode.encode(network, x), network.steps, names)
+    found = module.trace(torch.from_numpy(x))  # type: ignore[attr-defined]
+    with torch.no_grad():
+        output = module(torch.from_numpy(x)).double().numpy()  # type: ignore[operator]
+    wrong = sum(int((found[name].numpy() != trace.spikes[name]).sum()) for name in names)
+    if network.readout == "count":
+        return wrong + int((output != trace.output).sum())
+    return wrong + int((output.argmax(axis=1) != trace.classes).sum())
+
+
+def train(module: object, x: np.ndarray, steps: int = 4) -> None:
+    """A few steps towards random labels: whatever the parameters become, the forward must be the engine's."""
+    labels = torch.from_numpy(np.random.default_rng(0).integers(0, 3, len(x)))
+    optimizer = torch.optim.Adam(module.parameters(), 0.02)  # type: ignore[attr-defined]
+    for _ in range(steps):
+        loss = torch.nn.functional.cross_entropy(module(torch.from_numpy(x)), labels)  # type: ignore[operator]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def same(one: Network, two: Network) -> None:
+    for a, b in zip(one.projections, two.projections, strict=True):
+        assert np.array_equal(a.integer_weight, b.integer_weight)
+    for a, b in zip(one.populations, two.populations, strict=True):
+        for first, second in (
+            (getattr(a.neuron, "vth", None), getattr(b.neuron, "vth", None)),
+            (a.bias, b.bias),
+        ):
+            assert (first is None) == (second is None)
+            if isinstance(first, Fixed):
+                values = np.broadcast_arrays(first.mant << first.exp, second.mant << second.exp)
+                assert np.array_equal(*values)
+
+
+@pytest.mark.parametrize("chip", ["lava-cpu", "loihi1"])
+@pytest.mark.parametrize("bits", [8, 2])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_forward_is_the_engine_before_and_after_training(name: str, bits: int, chip: str) -> None:
+    variant = VARIANTS[name]
+    network, x = quantnet.network(**variant), data(variant, 24)
+    if chip == "loihi1" and name == "trains":
+        pytest.skip("trains take no host projection: the same as on lava-cpu")
+    module = aware(network, load_chip(chip), x, Precision(bits, "channel"))
+    runner = engine("reference")
+    before = module.export()
+    assert mismatches(module, x, runner) == 0
+    train(module, x)
+    after = module.export()
+    assert mismatches(module, x, runner) == 0
+    moved = [
+        np.any(a.integer_weight != b.integer_weight)
+        for a, b in zip(before.projections, after.projections, strict=True)
+    ]
+    assert any(moved)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_it_starts_as_what_the_quantizer_made(name: str) -> None:
+    variant = VARIANTS[name]
+    network, x = quantnet.network(**variant), data(variant, 24)
+    for chip in (load_chip("lava-cpu"), load_chip("loihi1")):
+        timed = timing.balance(network if chip.payload_bits else inputs.host_input(network), chip.max_delay)
+        precision = Precision(3, "channel")
+        wanted = Quantizer(precision, calibrate.measure(timed, x), x, precision.profiles(chip))(timed)
+        same(aware(network, chip, x, precision).export(), wanted)
+
+
+def demo(chip: Chip, bits: int) -> object:
+    graph = api.load(MODEL)
+    joins = "relay" if chip.payload_bits else "distribute"
+    network = lower(graph, graph.steps or 8, joins, Encoding.GRADED)
+    return aware(network, chip, np.load(CALIBRATION)["x"][:32].astype(float), Precision(bits))
+
+
+@pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
+def test_a_thousand_samples_of_the_demo_network_without_a_mismatch(chip: str) -> None:
+    x = np.random.default_rng(0).integers(0, 17, (1000, 1, 8, 8)) / 16
+    assert mismatches(demo(load_chip(chip), 4), x, engine("auto")) == 0
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    module = aware(quantnet.network(), load_chip("lava-cpu"), quantnet.images(24), Precision(4))
+    train(module, quantnet.images(24), steps=1)
+    assert len(list(module.parameters())) == 6
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_shared_tensors_stay_shared() -> None:
+    """loihi1 lowers SEW ADD to projections that share weights; one parameter, one tensor in the export."""
+    module = demo(load_chip("loihi1"), 4)
+    network = module.export()  # type: ignore[attr-defined]
+    tensors = {id(projection.weight) for projection in network.projections}
+    assert len(tensors) == len(list(module.tensors.parameters())) < len(network.projections)  # type: ignore[attr-defined]
+
+
+def test_training_lowers_the_loss() -> None:
+    """Labels of the float network at two bits: fine-tuning finds back to them."""
+    network, x = quantnet.network(threshold=None), quantnet.images(128)
+    module = aware(network, load_chip("lava-cpu"), x, Precision(2))
+    full = aware(network, load_chip("lava-cpu"), x, Precision(8))
+    inputs_, labels = torch.from_numpy(x), full(torch.from_numpy(x)).argmax(1)
+    optimizer = torch.optim.Adam(module.parameters(), 0.01)
+    losses = []
+    for _ in range(40):
+        loss = torch.nn.functional.cross_entropy(module(inputs_), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_an_export_out_of_range_is_refused() -> None:
+    """The proof that every network passes is not left out for trained ones."""
+    module = aware(quantnet.network(threshold=None), load_chip("lava-cpu"), quantnet.images(24), Precision(8))
+    with torch.no_grad():
+        for bias in module.biases.values():
+            bias.add_(1e6)
+    with pytest.raises(NmcError, match="NMC-Q01 fc: readout potential"):
+        module.export()
