@@ -195,16 +195,18 @@ def _completed(name: str, kind: str, fields: dict[str, Value]) -> Mapping[str, V
 
 
 def _read_metadata(root: h5py.Group) -> dict[str, Value]:
-    """What nmc wrote into ``metadata["nmc"]``: profile, dt, steps. Other tools' metadata is left alone."""
+    """What nmc wrote into ``metadata["nmc"]``: profile, dt, steps, or a whole graph (``nir_semantics``) with
+    its arrays (``arrays/a0``). Other tools' metadata is left alone."""
     group = root.get("metadata")
     ours = group.get("nmc") if _is_group(group) else None
     if ours is None or not _is_group(ours):
         return {}
-    return {
-        key: _read_field("metadata", "nmc", key, ours[key])
-        for key in ("profile", "dt", "steps")
-        if key in ours
-    }
+    known = ("profile", "dt", "steps", "graph", "digest")
+    found = {key: _read_field("metadata", "nmc", key, ours[key]) for key in known if key in ours}
+    arrays = ours.get("arrays")
+    if _is_group(arrays):
+        found |= {f"arrays/{key}": _read_field("metadata", "nmc", key, arrays[key]) for key in arrays}
+    return found
 
 
 def _is_group(item: Any) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc.errors import NmcError
+from nmc.frontend import nir_semantics
 from nmc.frontend import opgraph as og
 from nmc.frontend.nir_file import read_raw
 from nmc.frontend.nir_neurons import NEURONS, neuron_op
@@ -54,6 +55,8 @@ def inspect_nir(
         findings += structure(raw)  # a wrong edge leaves nodes unfed behind it: one fault, one finding
     if any(finding.severity == "error" for finding in findings):
         return None, findings
+    if nir_semantics.carries(raw):
+        return _ours(raw, findings, profile, dt)
     try:
         choice = resolve(raw, profile, dt)
     except NmcError as error:
@@ -64,6 +67,23 @@ def inspect_nir(
         return None, [*findings, Finding.of(error), *problems]
     graph, problems = build(raw, choice)
     return graph, findings + problems
+
+
+def _ours(
+    raw: RawGraph, findings: list[Finding], profile: str | None, dt: float | None
+) -> tuple[OpGraph | None, list[Finding]]:
+    """The graph that nmc wrote into the file."""
+    given = "profile" if profile is not None else "dt" if dt is not None else None
+    try:
+        if given:
+            problem = f"a {given} is given, but nmc wrote this file and says all about its neurons"
+            raise NmcError("NMC-G07", raw.name, problem, f"leave --{given} out")
+        graph = nir_semantics.decode(raw)
+        graph.check_ends()
+        _ = graph.shapes
+    except NmcError as error:
+        return None, [*findings, Finding.of(error)]
+    return graph, findings
 
 
 # --- the op graph -----------------------------------------------------------------------------------

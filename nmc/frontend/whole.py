@@ -1,0 +1,53 @@
+"""Which values of an op graph are whole numbers, spikes and sums of spikes, and how large they get."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nmc.frontend import opgraph as og
+from nmc.frontend.opgraph import OpGraph
+
+Bounds = tuple[int, int]
+
+
+def value_ranges(graph: OpGraph) -> dict[str, Bounds | None]:
+    """(lowest, highest) of every node whose values are whole numbers whatever the input; None for others."""
+    found: dict[str, Bounds | None] = {}
+    for name in graph.order:
+        operands = [found[before] for before in graph.before(name)]
+        known = [one for one in operands if one is not None]
+        found[name] = (
+            _range(graph.nodes[name], known) if len(known) == len(operands) else _alone(graph.nodes[name])
+        )
+    return found
+
+
+def _alone(op: og.Op) -> Bounds | None:
+    """What is whole whatever comes in."""
+    fires = isinstance(op, og.Neuron) and op.threshold is not None and not op.multi_spike
+    return (0, 1) if fires else None
+
+
+def _range(op: og.Op, operands: list[Bounds]) -> Bounds | None:
+    if not operands or isinstance(op, og.Neuron):
+        return _alone(op)
+    low, high = sum(a for a, _ in operands), sum(b for _, b in operands)
+    if isinstance(op, og.Concat):
+        return min(a for a, _ in operands), max(b for _, b in operands)
+    if isinstance(op, og.Sub):
+        return operands[0][0] - operands[1][1], operands[0][1] - operands[1][0]
+    if isinstance(op, og.Mul):
+        return (0, int(np.prod([b for _, b in operands]))) if min(a for a, _ in operands) >= 0 else None
+    if isinstance(op, og.SumPool):
+        area = op.kernel[0] * op.kernel[1]
+        return min(low * area, 0), max(high * area, 0)
+    if isinstance(op, og.Add | og.Flatten | og.MaxPool | og.Output):
+        return low, high
+    if isinstance(op, og.Scale | og.BatchNorm):
+        factor = op.factor
+        offset = op.offset if isinstance(op, og.BatchNorm) else np.zeros(1)
+        if np.ptp(factor) or np.ptp(offset) or factor.flat[0] % 1 or offset.flat[0] % 1:
+            return None
+        ends = [int(factor.flat[0]) * end + int(offset.flat[0]) for end in (low, high)]
+        return min(ends), max(ends)
+    return None
