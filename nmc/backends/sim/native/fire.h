@@ -29,40 +29,56 @@ NMC_INLINE I32 fold(I32 u) {
 }
 
 // VECTORS vectors of channels at each of SITES sites: enough independent chains to hide the latency of an update.
-template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS, int SITES, int VECTORS>
+// Everything is copied to local variables first: stores of bytes could alias it, so it would be loaded at every step.
+template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS, bool RECORDS, int SITES, int VECTORS>
 NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
-  I32 u[SITES][VECTORS], v[SITES][VECTORS], fired[SITES] = {};
+  I32 u[SITES][VECTORS], v[SITES][VECTORS], bias[SITES][VECTORS], threshold[SITES][VECTORS], drop[SITES][VECTORS];
+  I32 keep_u[SITES][VECTORS], keep_v[SITES][VECTORS], fired[SITES] = {};
+  const int32_t *acc[SITES];
+  uint8_t *out[SITES];
+  int32_t *record_u[SITES], *record_v[SITES];
+  const int steps = sites[0].steps;
+  const size_t acc_step = sites[0].acc_step, out_step = sites[0].out_step, record_step = sites[0].record_step;
   NMC_UNROLL for (int i = 0; i < SITES; i++) {
+    const FireArgs &f = sites[i];
+    acc[i] = f.acc + channel;
+    out[i] = f.out + channel;
+    record_u[i] = RECORDS ? f.record_u + channel : nullptr;
+    record_v[i] = RECORDS ? f.record_v + channel : nullptr;
     NMC_UNROLL for (int j = 0; j < VECTORS; j++) {
       const int c = channel + j * kInts;
-      u[i][j] = HAS_U && sites[i].u_in ? load(sites[i].u_in + c) : I32{};
-      v[i][j] = sites[i].v_in ? load(sites[i].v_in + c) : I32{};
+      u[i][j] = HAS_U && f.u_in ? load(f.u_in + c) : I32{};
+      v[i][j] = f.v_in ? load(f.v_in + c) : I32{};
+      bias[i][j] = load(f.bias + c);
+      threshold[i][j] = load(f.threshold + c);
+      if (SOFT) drop[i][j] = load(f.drop + c);
+      if (HAS_U) keep_u[i][j] = load(f.keep_u + c);
+      if (V_MODE == kLeak) keep_v[i][j] = load(f.keep_v + c);
     }
   }
-  const int steps = sites[0].steps;
-  const bool records = sites[0].record_v != nullptr;
   for (int t = 0; t < steps; t++) {
     NMC_UNROLL for (int i = 0; i < SITES; i++) {
-      const FireArgs &f = sites[i];
       NMC_UNROLL for (int j = 0; j < VECTORS; j++) {
-        const int c = channel + j * kInts;
-        I32 current = load(f.acc + t * f.acc_step + c) << kWeightShift;
-        if (HAS_U) current += decay(u[i][j], load(f.keep_u + c));
+        I32 current = load(acc[i] + j * kInts) << kWeightShift;
+        if (HAS_U) current += decay(u[i][j], keep_u[i][j]);
         if (FOLDS) current = fold(current);
         u[i][j] = current;
-        I32 next = current + load(f.bias + c);
+        I32 next = current + bias[i][j];
         if (V_MODE == kIntegrate) next += v[i][j];
-        if (V_MODE == kLeak) next += decay(v[i][j], load(f.keep_v + c));
+        if (V_MODE == kLeak) next += decay(v[i][j], keep_v[i][j]);
         next = maximum(minimum(next, splat(kLimit)), splat(-kLimit));
-        const Mask spikes = greater(next, load(f.threshold + c));
-        v[i][j] = SOFT ? subtract_where(next, spikes, load(f.drop + c)) : zero_where(next, spikes);
-        put_spikes(f.out + t * f.out_step + c, spikes);
+        const Mask spikes = greater(next, threshold[i][j]);
+        v[i][j] = SOFT ? subtract_where(next, spikes, drop[i][j]) : zero_where(next, spikes);
+        put_spikes(out[i] + j * kInts, spikes);
         fired[i] = count_where(fired[i], spikes);
-        if (records) {
-          store(f.record_u + t * f.record_step + c, u[i][j]);
-          store(f.record_v + t * f.record_step + c, v[i][j]);
+        if (RECORDS) {
+          store(record_u[i] + j * kInts, u[i][j]);
+          store(record_v[i] + j * kInts, v[i][j]);
         }
       }
+      acc[i] += acc_step;
+      out[i] += out_step;
+      if (RECORDS) record_u[i] += record_step, record_v[i] += record_step;
     }
   }
   NMC_UNROLL for (int i = 0; i < SITES; i++) {
@@ -75,26 +91,32 @@ NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
   }
 }
 
-template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS, int SITES>
-NMC_INLINE void fire_sites(const FireArgs *sites) {
+template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS, bool RECORDS>
+NMC_INLINE void fire_all(const FireArgs *sites, int count) {
   constexpr int kOne = kLanes / kInts;  // vectors per 16 channels
-  int c = 0;
+  const int width = sites->width;
+  int done = 0;
 #if defined(NMC_AVX512)
-  if (SITES == 1)
-    for (; c + 4 * kLanes <= sites->width; c += 4 * kLanes)
-      fire_vectors<HAS_U, V_MODE, SOFT, FOLDS, SITES, 4>(sites, c);
+  if (width < 4 * kLanes && !RECORDS)
+    for (; done + 4 <= count; done += 4)
+      for (int c = 0; c < width; c += kLanes)
+        fire_vectors<HAS_U, V_MODE, SOFT, FOLDS, RECORDS, 4, 1>(sites + done, c);
 #endif
-  for (; c < sites->width; c += kLanes) fire_vectors<HAS_U, V_MODE, SOFT, FOLDS, SITES, kOne>(sites, c);
+  for (; done < count; done++) {
+    int c = 0;
+#if defined(NMC_AVX512)
+    if (!RECORDS)
+      for (; c + 4 * kLanes <= width; c += 4 * kLanes)
+        fire_vectors<HAS_U, V_MODE, SOFT, FOLDS, RECORDS, 1, 4>(sites + done, c);
+#endif
+    for (; c < width; c += kLanes) fire_vectors<HAS_U, V_MODE, SOFT, FOLDS, RECORDS, 1, kOne>(sites + done, c);
+  }
 }
 
 template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS>
 void fire(const FireArgs *sites, int count) {
-  int done = 0;
-#if defined(NMC_AVX512)
-  if (sites->width < 4 * kLanes)
-    for (; done + 4 <= count; done += 4) fire_sites<HAS_U, V_MODE, SOFT, FOLDS, 4>(sites + done);
-#endif
-  for (; done < count; done++) fire_sites<HAS_U, V_MODE, SOFT, FOLDS, 1>(sites + done);
+  if (sites->record_v) fire_all<HAS_U, V_MODE, SOFT, FOLDS, true>(sites, count);
+  else fire_all<HAS_U, V_MODE, SOFT, FOLDS, false>(sites, count);
 }
 
 void relay(const FireArgs &f, bool wide) {

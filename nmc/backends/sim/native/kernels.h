@@ -128,10 +128,10 @@ struct Kernels {
   void (*pack_event)(const int8_t *dense_weights, int width, int window, int taps, uint8_t *out);
   size_t (*dense_bytes)(int width, int quads, int taps);
   void (*pack_dense)(const int8_t *dense_weights, int width, int window, int quads, int taps, int8_t *out);
-  // One row of a byte map: non-zero payloads and their sum per column (written only when not binary, else equal).
-  void (*count_row)(const uint8_t *row, int columns, int cs, bool binary, int32_t *events, int32_t *grades);
-  // Sum of products; |counts| * weights < 2**31 each.
-  int64_t (*dot)(const int32_t *counts, const int32_t *weights, int n);
+  // One row of a byte map: adds non-zero payloads and, unless binary, their sums to the columns' counts, and the row's
+  // to sums[0] and sums[1].
+  void (*count_row)(const uint8_t *row, int columns, int cs, bool binary, int32_t *events, int32_t *grades,
+                    int64_t *sums);
   // Non-zero bytes among n.
   size_t (*count_bytes)(const uint8_t *bytes, size_t n);
   // The repeated list of a window of one row of a byte map.

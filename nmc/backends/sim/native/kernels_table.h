@@ -55,7 +55,6 @@ Kernels make_kernels(const char *name) {
   k.dense_bytes = dense_bytes;
   k.pack_dense = pack_dense;
   k.count_row = count_row;
-  k.dot = dot;
   k.count_bytes = count_bytes;
   k.list_row = list_row;
   return k;

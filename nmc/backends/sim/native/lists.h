@@ -12,22 +12,20 @@ NMC_INLINE __m512i load_bytes(const uint8_t *p, int count) {
   return count >= 64 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8((1ull << count) - 1, p);
 }
 
-// Events and grades of the 64 / CS pixels of one vector.
+// Adds the events and grades of the 64 / CS pixels of one vector.
 template <int CS>
 NMC_INLINE void count_pixels(const uint8_t *bytes, bool binary, int32_t *events, int32_t *grades) {
   const __m512i v = _mm512_loadu_si512(bytes);
   const uint64_t mask = _mm512_test_epi8_mask(v, v);
-  for (int i = 0; i < 64 / CS; i++) events[i] = static_cast<int32_t>(_mm_popcnt_u64(mask >> (i * CS) << (64 - CS)));
+  for (int i = 0; i < 64 / CS; i++) events[i] += static_cast<int32_t>(_mm_popcnt_u64(mask >> (i * CS) << (64 - CS)));
   if (binary) return;
   alignas(64) int64_t sums[8];
   _mm512_store_si512(sums, _mm512_sad_epu8(v, _mm512_setzero_si512()));
-  for (int i = 0; i < 64 / CS; i++) {
-    grades[i] = 0;
+  for (int i = 0; i < 64 / CS; i++)
     for (int j = 0; j < CS / 8; j++) grades[i] += static_cast<int32_t>(sums[i * (CS / 8) + j]);
-  }
 }
 
-void count_row(const uint8_t *row, int columns, int cs, bool binary, int32_t *events, int32_t *grades) {
+NMC_INLINE void count_columns(const uint8_t *row, int columns, int cs, bool binary, int32_t *events, int32_t *grades) {
   int x = 0;
   if (cs == 16)
     for (; x + 4 <= columns; x += 4, row += 64) count_pixels<16>(row, binary, events + x, grades + x);
@@ -41,8 +39,8 @@ void count_row(const uint8_t *row, int columns, int cs, bool binary, int32_t *ev
       count += static_cast<int>(_mm_popcnt_u64(_mm512_test_epi8_mask(v, v)));
       if (!binary) sum = _mm512_add_epi64(sum, _mm512_sad_epu8(v, _mm512_setzero_si512()));
     }
-    events[x] = count;
-    if (!binary) grades[x] = static_cast<int>(_mm512_reduce_add_epi64(sum));
+    events[x] += count;
+    if (!binary) grades[x] += static_cast<int>(_mm512_reduce_add_epi64(sum));
   }
 }
 
@@ -97,15 +95,15 @@ NMC_INLINE uint64_t load_word(const uint8_t *p) {
   return word;
 }
 
-void count_row(const uint8_t *row, int columns, int cs, bool binary, int32_t *events, int32_t *grades) {
+NMC_INLINE void count_columns(const uint8_t *row, int columns, int cs, bool binary, int32_t *events, int32_t *grades) {
   for (int x = 0; x < columns; x++, row += cs) {
     int count = 0, sum = 0;
     for (int c = 0; c < cs; c++) {
       count += row[c] != 0;
       sum += row[c];
     }
-    events[x] = count;
-    if (!binary) grades[x] = sum;
+    events[x] += count;
+    if (!binary) grades[x] += sum;
   }
 }
 
@@ -137,10 +135,18 @@ size_t list_row(const uint8_t *row, int columns, int cs, int first, int window, 
 
 #endif
 
-int64_t dot(const int32_t *counts, const int32_t *weights, int n) {
+NMC_INLINE int64_t sum_of(const int32_t *counts, int n) {
   int64_t sum = 0;
-  for (int i = 0; i < n; i++) sum += counts[i] * weights[i];
+  for (int i = 0; i < n; i++) sum += counts[i];
   return sum;
+}
+
+void count_row(const uint8_t *row, int columns, int cs, bool binary, int32_t *events, int32_t *grades, int64_t *sums) {
+  const int64_t events_before = sum_of(events, columns), grades_before = sum_of(grades, columns);
+  count_columns(row, columns, cs, binary, events, grades);
+  const int64_t added = sum_of(events, columns) - events_before;
+  sums[0] += added;
+  sums[1] += binary ? added : sum_of(grades, columns) - grades_before;
 }
 
 }  // namespace

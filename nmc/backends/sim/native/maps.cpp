@@ -3,8 +3,6 @@
 #include <stdlib.h>
 
 #include <algorithm>
-#include <numeric>
-#include <utility>
 
 namespace nmc {
 
@@ -30,59 +28,58 @@ void Map::release(Arena &arena) {
 
 namespace {
 
-void count_wide_row(const int32_t *row, int columns, int cs, int channels, int32_t *events, int64_t *grades) {
-  for (int x = 0; x < columns; x++, row += cs) {
-    events[x] = 0;
-    grades[x] = 0;
-    for (int c = 0; c < channels; c++) {
-      events[x] += row[c] != 0;
-      grades[x] += std::abs(static_cast<int64_t>(row[c]));
+void count_wide_row(const int32_t *row, const Population &p, int64_t *events, int64_t *grades, int64_t *sums) {
+  for (int x = 0; x < p.width; x++, row += p.cs) {
+    int64_t count = 0, sum = 0;
+    for (int c = 0; c < p.channels; c++) {
+      count += row[c] != 0;
+      sum += std::abs(static_cast<int64_t>(row[c]));
     }
+    events[x] += count;
+    grades[x] += sum;
+    sums[0] += count;
+    sums[1] += sum;
   }
 }
 
-struct Columns {
-  std::vector<int32_t> events, grades;
-  std::vector<int64_t> wide_grades;
-};
+// A column's 32-bit counts hold a whole chunk of steps (run.cpp) of bytes from so many channels.
+constexpr int kColumnChannels = 1 << 17;
 
-template <class A, class B>
-int64_t sum_of_products(const std::vector<A> &a, const std::vector<B> &b) {
+template <class A>
+int64_t weighted(const std::vector<A> &counts, const std::vector<int32_t> &weights) {
   int64_t sum = 0;
-  for (size_t i = 0; i < a.size(); i++) sum += static_cast<int64_t>(a[i]) * b[i];
+  for (size_t i = 0; i < counts.size(); i++) sum += static_cast<int64_t>(counts[i]) * weights[i];
   return sum;
 }
 
-template <class A>
-int64_t sum_of(const std::vector<A> &a) {
-  return std::accumulate(a.begin(), a.end(), int64_t{0});
-}
-
-void tally_row(const Plan &plan, Map &map, size_t r, Columns &columns, Tally &tally) {
+// One row of one image over all steps. C: int32 for bytes, int64 for wide payloads.
+template <class C>
+void tally_row(const Plan &plan, Map &map, int image, int y, std::vector<C> &events, std::vector<C> &grades,
+               Tally &tally) {
   const Population &p = *map.population;
   const bool binary = p.max_payload <= 1 && !p.wide;
-  if (p.wide)
-    count_wide_row(reinterpret_cast<const int32_t *>(map.row(r)), p.width, p.cs, p.channels, columns.events.data(),
-                   columns.wide_grades.data());
-  else
-    plan.kernels->count_row(map.row(r), p.width, p.cs, binary, columns.events.data(), columns.grades.data());
-  const int64_t events = sum_of(columns.events);
-  if (events == 0) return;
-  const int64_t grades = binary ? events : p.wide ? sum_of(columns.wide_grades) : sum_of(columns.grades);
-  for (size_t i = 0; i < p.outgoing.size(); i++) {
-    const Projection &projection = plan.projections[p.outgoing[i]];
-    const int64_t synops = plan.kernels->dot(columns.events.data(), projection.columns.data(), p.width);
-    const int64_t graded = binary   ? synops
-                           : p.wide ? sum_of_products(columns.wide_grades, projection.columns)
-                                    : plan.kernels->dot(columns.grades.data(), projection.columns.data(), p.width);
-    tally.synops[i] += synops * projection.rows[r % p.height];
-    tally.graded[i] += graded * projection.rows[r % p.height];
+  const auto take = [&] {
+    for (size_t i = 0; i < p.outgoing.size(); i++) {
+      const Projection &projection = plan.projections[p.outgoing[i]];
+      tally.synops[i] += weighted(events, projection.columns) * projection.rows[y];
+      tally.graded[i] += weighted(binary ? events : grades, projection.columns) * projection.rows[y];
+    }
+    std::fill(events.begin(), events.end(), C{0});
+    std::fill(grades.begin(), grades.end(), C{0});
+  };
+  for (int t = 0; t < map.steps; t++) {
+    const size_t r = (static_cast<size_t>(image) * map.steps + t) * p.height + y;
+    int64_t sums[2] = {0, 0};
+    if constexpr (sizeof(C) == 8)
+      count_wide_row(reinterpret_cast<const int32_t *>(map.row(r)), p, events.data(), grades.data(), sums);
+    else plan.kernels->count_row(map.row(r), p.width, p.cs, binary, events.data(), grades.data(), sums);
+    map.row_events[r] = static_cast<uint32_t>(sums[0]);
+    map.row_grades[r] = static_cast<uint32_t>(std::min<int64_t>(sums[1], UINT32_MAX));
+    tally.image_events[image] += sums[0];
+    tally.image_grades[image] += sums[1];
+    if (p.channels > kColumnChannels) take();
   }
-  const size_t image = r / p.height / map.steps;
-  tally.image_events[image] += events;
-  tally.image_grades[image] += grades;
-  map.row_events[r] = static_cast<uint32_t>(events);
-  map.row_grades[r] = static_cast<uint32_t>(std::min<int64_t>(grades, UINT32_MAX));
+  take();
 }
 
 // f(row, worker) for every row, several rows to a task.
@@ -104,11 +101,16 @@ Tally::Tally(const Population &population, int images)
 std::vector<Tally> count_map(const Plan &plan, Map &map, Team &team) {
   const Population &p = *map.population;
   std::vector<Tally> tallies(team.size(), Tally(p, map.images));
-  const Columns empty = {std::vector<int32_t>(p.width), std::vector<int32_t>(p.width), std::vector<int64_t>(p.width)};
-  std::vector<Columns> columns(team.size(), empty);
+  const size_t width = p.width, workers = team.size();
+  std::vector<std::vector<int32_t>> narrow(2 * workers, std::vector<int32_t>(p.wide ? 0 : width));
+  std::vector<std::vector<int64_t>> wide(2 * workers, std::vector<int64_t>(p.wide ? width : 0));
   map.row_events.assign(map.row_count(), 0);
   map.row_grades.assign(map.row_count(), 0);
-  each_row(map, team, [&](size_t r, int worker) { tally_row(plan, map, r, columns[worker], tallies[worker]); });
+  team.each(static_cast<int64_t>(map.images) * p.height, [&](int64_t task, int worker) {
+    const int image = static_cast<int>(task / p.height), y = static_cast<int>(task % p.height), w = 2 * worker;
+    if (p.wide) tally_row(plan, map, image, y, wide[w], wide[w + 1], tallies[worker]);
+    else tally_row(plan, map, image, y, narrow[w], narrow[w + 1], tallies[worker]);
+  });
   return tallies;
 }
 

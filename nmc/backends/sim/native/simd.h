@@ -63,11 +63,15 @@ NMC_INLINE I32 maximum(I32 a, I32 b) { return (I32)_mm512_max_epi32((__m512i)a, 
 NMC_INLINE I32 subtract_where(I32 a, Mask m, I32 b) {
   return (I32)_mm512_mask_sub_epi32((__m512i)a, m, (__m512i)a, (__m512i)b);
 }
-NMC_INLINE I32 zero_where(I32 a, Mask m) { return (I32)_mm512_maskz_mov_epi32((__mmask16)~m, (__m512i)a); }
+NMC_INLINE I32 zero_where(I32 a, Mask m) {
+  return (I32)_mm512_mask_mov_epi32((__m512i)a, m, _mm512_setzero_si512());
+}
 NMC_INLINE I32 count_where(I32 count, Mask m) {
   return (I32)_mm512_mask_add_epi32((__m512i)count, m, (__m512i)count, _mm512_set1_epi32(1));
 }
-NMC_INLINE void put_spikes(uint8_t *p, Mask m) { _mm_storeu_si128((__m128i *)p, _mm_maskz_set1_epi8(m, 1)); }
+NMC_INLINE void put_spikes(uint8_t *p, Mask m) {
+  _mm_storeu_si128((__m128i *)p, _mm_maskz_mov_epi8(m, _mm_set1_epi8(1)));
+}
 NMC_INLINE void put_bytes(uint8_t *p, I32 v) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)v)); }
 #else
 typedef I32 Mask;
