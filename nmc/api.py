@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +28,15 @@ from nmc.ir import Encoding, Network, Stage
 from nmc.partition.check import check_mapping
 from nmc.partition.fit import Fit
 from nmc.partition.tile import OBJECTIVES, Objective
-from nmc.passes import PassDone, pipeline, run_passes
+from nmc.passes import PassDone, after_quantize, pipeline, run_passes
 from nmc.quantize import calibrate, ranges
 from nmc.quantize.precision import Granularity, Precision
 from nmc.reports.build import build_report
+from nmc.reports.fidelity import LayerFit, compare_layers
 from nmc.reports.model import Report
+
+if TYPE_CHECKING:
+    from nmc.quantize.fake import AwareNetwork
 
 Joins = Literal["auto", "distribute", "relay"]
 Progress = Callable[[int, int], None]
@@ -61,7 +65,7 @@ def load(model: str | Path | OpGraph, profile: str | None = None, dt: float | No
 
 
 def compile(
-    model: str | Path | OpGraph,
+    model: str | Path | OpGraph | Network,
     chip: str | Chip = "loihi2",
     data: npt.ArrayLike | None = None,
     *,
@@ -81,7 +85,8 @@ def compile(
     """Compile a model for a chip.
 
     Args:
-        model, profile, dt: see ``load``.
+        model, profile, dt: see ``load``; or a QUANTIZED network as ``AwareNetwork.export`` gives it, whose
+            numbers are kept (then all options about steps, bits, joins and encoding are its own).
         chip: name of a chip that ships with nmc, path of a chip file, or a Chip.
         data: calibration samples, (N, *shape) frames or (N, T, *shape) trains; at most 256 are used.
         steps: T; by default what the file says.
@@ -107,24 +112,18 @@ def compile(
     precision = Precision(weight_bits, granularity, layer_bits or {})
     # Calibration data count as a set: the bundle's bytes must not depend on their order.
     samples = None if data is None else calibrate.canonical(np.asarray(data))
-    graph = load(model, profile, dt)
-    t = _steps(steps if steps is not None else graph.steps)
-    kind = encoding or _encoding(graph, samples)
-    lowering = ("relay" if target.payload_bits else "distribute") if joins == "auto" else joins
-    network = lower(graph, t, lowering, kind)
+    network, origin = _lowered(model, target, samples, profile, dt, steps, joins, encoding)
     calibration = None if samples is None else samples.astype(np.float64)
-    network = run_passes(
-        network, pipeline(target, calibration, precision, optimize), stop_after=stop_after, observe=observe
-    ).with_(chip=target.name)
+    passes = pipeline(target, calibration, precision, optimize)
+    if isinstance(model, Network):
+        passes = after_quantize(passes)
+    network = run_passes(network, passes, stop_after=stop_after, observe=observe).with_(chip=target.name)
     config: dict[str, Any] = {
-        "steps": t,
+        **origin,
         "weight_bits": weight_bits,
         "granularity": granularity,
         "layer_bits": dict(precision.layer_bits),
-        "joins": lowering,
         "optimize": optimize,
-        "encoding": kind.value,
-        "profile": graph.profile,
         "seed": seed,
         "calibration_samples": 0 if samples is None else min(len(samples), 256),
     }
@@ -159,6 +158,75 @@ def fit(
             target, t, encoding or _encoding(graph, None), weight_bits, None if joins == "auto" else joins
         ),
     )
+
+
+def _lowered(
+    model: str | Path | OpGraph | Network,
+    target: Chip,
+    samples: npt.NDArray[Any] | None,
+    profile: str | None,
+    dt: float | None,
+    steps: int | None,
+    joins: Joins,
+    encoding: Encoding | None,
+) -> tuple[Network, dict[str, Any]]:
+    """The FLOAT network of a model (or the network itself), and how it was made."""
+    if isinstance(model, Network):
+        if model.stage is not Stage.QUANTIZED:
+            raise NmcError("NMC-U02", model.name, f"is a {model.stage.name} network", "give a QUANTIZED one")
+        return model, {"steps": model.steps, "joins": "", "encoding": "", "profile": ""}
+    graph = load(model, profile, dt)
+    t = _steps(steps if steps is not None else graph.steps)
+    kind = encoding or _encoding(graph, samples)
+    lowering = ("relay" if target.payload_bits else "distribute") if joins == "auto" else joins
+    network = lower(graph, t, lowering, kind)
+    return network, {"steps": t, "joins": lowering, "encoding": kind.value, "profile": graph.profile}
+
+
+def aware(
+    model: str | Path | OpGraph,
+    chip: str | Chip,
+    data: npt.ArrayLike,
+    *,
+    profile: str | None = None,
+    dt: float | None = None,
+    steps: int | None = None,
+    weight_bits: int = 8,
+    granularity: Granularity = "layer",
+    layer_bits: Mapping[str, int] | None = None,
+    joins: Joins = "auto",
+    encoding: Encoding | None = None,
+) -> AwareNetwork:
+    """A torch module that computes what the chip will compute, to be fine-tuned; see ``quantize.aware``.
+
+    The options are those of ``compile``. When trained: ``compile(module.export(), chip, data)``.
+
+    Raises:
+        NmcError: NMC-E01 without torch, and what the passes refuse.
+    """
+    from nmc.quantize.aware import aware as make
+
+    target = chip if isinstance(chip, Chip) else load_chip(chip)
+    samples = np.asarray(data)
+    network, _ = _lowered(model, target, samples, profile, dt, steps, joins, encoding)
+    precision = Precision(weight_bits, granularity, layer_bits or {})
+    return make(network, target, samples.astype(np.float64), precision)
+
+
+def analyse(
+    model: str | Path | OpGraph, chip: str | Chip, data: npt.ArrayLike, x: npt.ArrayLike, **options: Any
+) -> tuple[LayerFit, ...]:
+    """Compare the float network with its integers on ``x``, layer by layer, the worst first.
+
+    Args:
+        model, chip, data: as for ``compile``; ``options`` too.
+        x: samples in the model's units.
+    """
+    stages: dict[str, Network] = {}
+    options = {**options, "observe": lambda done: stages.update({done.name: done.network})}
+    compile(model, chip, data, stop_after="prove-ranges", **options)
+    engine = engine_by_name("auto")
+    return compare_layers(stages["balance"], stages["prove-ranges"], np.asarray(x, np.float64), engine)
 
 
 def _steps(steps: int | None) -> int:

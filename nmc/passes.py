@@ -83,6 +83,12 @@ def pipeline(
     )
 
 
+def after_quantize(passes: Sequence[Pass]) -> tuple[Pass, ...]:
+    """What is left to do for a network that was quantized elsewhere."""
+    names = [step.name for step in passes]
+    return tuple(passes[names.index("quantize") + 1 :])
+
+
 def run_passes(
     network: Network,
     passes: Sequence[Pass],

@@ -164,7 +164,23 @@ def test_an_export_out_of_range_is_refused() -> None:
     """The proof that every network passes is not left out for trained ones."""
     module = aware(quantnet.network(threshold=None), load_chip("lava-cpu"), quantnet.images(24), Precision(8))
     with torch.no_grad():
-        for bias in module.biases.values():
-            bias.add_(1e6)
+        for parameter in (*module.biases.values(), *module.tensors.values()):
+            parameter.add_(1e6)
     with pytest.raises(NmcError, match="NMC-Q01 fc: readout potential"):
         module.export()
+
+
+def test_a_trained_export_compiles_to_the_same_integers() -> None:
+    x = np.load(CALIBRATION)["x"][:32]
+    module = api.aware(MODEL, "loihi2", x, weight_bits=3)
+    train(module, x[:16], steps=1)
+    bundle = api.compile(module.export(), "loihi2", x)
+    same(bundle.network, module.export())
+    assert bundle.network.mapping is not None
+    with torch.no_grad():
+        assert np.array_equal(api.run(bundle, x).output, module(torch.from_numpy(x)).numpy())
+
+
+def test_a_network_that_is_not_quantized_is_no_model() -> None:
+    with pytest.raises(NmcError, match="NMC-U02 small: is a FLOAT network; give a QUANTIZED one"):
+        api.compile(quantnet.network(), "loihi2", quantnet.images())
