@@ -11,7 +11,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nmc.api import analyse, aware, check, chips, compile, fit, load, read, report, run, run_float, verify
+    from nmc.api import (
+        analyse,
+        aware,
+        check,
+        chips,
+        compile,
+        export,
+        fit,
+        load,
+        read,
+        report,
+        run,
+        run_float,
+        verify,
+    )
 
 __all__ = [
     "__version__",
@@ -20,6 +34,7 @@ __all__ = [
     "check",
     "chips",
     "compile",
+    "export",
     "fit",
     "load",
     "read",

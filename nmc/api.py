@@ -20,9 +20,11 @@ from nmc.bundle import Bundle
 from nmc.chip import Chip, chip_names, load_chip
 from nmc.errors import NmcError
 from nmc.frontend import float_engine
+from nmc.frontend.builder import is_builder, load_builder
 from nmc.frontend.lint import Finding, check_file
 from nmc.frontend.lower import lower
 from nmc.frontend.nir_read import load_nir
+from nmc.frontend.nir_write import write_nir
 from nmc.frontend.opgraph import Input, OpGraph
 from nmc.ir import Encoding, Network, Stage
 from nmc.partition.check import check_mapping
@@ -48,20 +50,51 @@ BATCH = 32
 MAX_STEPS = 1 << 20
 
 
-def load(model: str | Path | OpGraph, profile: str | None = None, dt: float | None = None) -> OpGraph:
-    """Read a model file into an op graph; a graph is passed on.
+def load(
+    model: str | Path | OpGraph,
+    profile: str | None = None,
+    dt: float | None = None,
+    *,
+    weights: str | Path | None = None,
+    steps: int | None = None,
+) -> OpGraph:
+    """Read a model into an op graph; a graph is passed on.
 
     Args:
-        model: path of a ``.nir`` file, or a graph.
+        model: path of a ``.nir`` file, ``file.py:function`` that builds a torch module or a graph (which
+            runs that file; see ``frontend.builder``), or a graph.
         profile: the framework that the weights were trained in, where the file does not say.
         dt: seconds per step, where the file does not say.
+        weights: a safetensors file for the module that a function builds.
+        steps: T, where a module does not say.
 
     Raises:
-        NmcError: NMC-F*, NMC-G* for files and graphs that cannot be read.
+        NmcError: NMC-F*, NMC-G* for files and graphs that cannot be read, NMC-U02 for options that do not
+            belong to the kind of model.
     """
+    if isinstance(model, str | Path) and is_builder(model):
+        if profile is not None:
+            raise NmcError("NMC-U02", "profile", "given for a module, which says what it is", "leave it out")
+        return load_builder(model, weights, steps)
+    if weights is not None:
+        raise NmcError("NMC-U02", "weights", "given without a builder", "give the model as file.py:function")
     if isinstance(model, OpGraph):
         return model
     return load_nir(Path(model), profile, dt)
+
+
+def export(model: str | Path | OpGraph, path: str | Path, **options: Any) -> None:
+    """Write a model as a NIR file: standard primitives for every reader, all semantics for nmc.
+
+    Args:
+        model: see ``load``; a torch module goes through ``frontend.trace.trace`` first.
+        path: of the file.
+        options: of ``load``.
+
+    Raises:
+        NmcError: NMC-G05 for what NIR cannot say, NMC-W01 when the file cannot be written, those of ``load``.
+    """
+    write_nir(load(model, **options), path)
 
 
 def compile(
@@ -71,6 +104,7 @@ def compile(
     *,
     profile: str | None = None,
     dt: float | None = None,
+    weights: str | Path | None = None,
     steps: int | None = None,
     weight_bits: int = 8,
     granularity: Granularity = "layer",
@@ -85,8 +119,8 @@ def compile(
     """Compile a model for a chip.
 
     Args:
-        model, profile, dt: see ``load``; or a QUANTIZED network as ``AwareNetwork.export`` gives it, whose
-            numbers are kept (then all options about steps, bits, joins and encoding are its own).
+        model, profile, dt, weights: see ``load``; or a QUANTIZED network as ``AwareNetwork.export`` gives
+            it, whose numbers are kept (then all options about steps, bits, joins and encoding are its own).
         chip: name of a chip that ships with nmc, path of a chip file, or a Chip.
         data: calibration samples, (N, *shape) frames or (N, T, *shape) trains; at most 256 are used.
         steps: T; by default what the file says.
@@ -110,6 +144,8 @@ def compile(
     if optimize not in OBJECTIVES:
         raise NmcError("NMC-U03", optimize, "is no objective", f"objectives are: {', '.join(OBJECTIVES)}")
     precision = Precision(weight_bits, granularity, layer_bits or {})
+    if weights is not None and not isinstance(model, Network):
+        model = load(model, profile, dt, weights=weights, steps=steps)
     # Calibration data count as a set: the bundle's bytes must not depend on their order.
     samples = None if data is None else calibrate.canonical(np.asarray(data))
     network, origin = _lowered(model, target, samples, profile, dt, steps, joins, encoding)

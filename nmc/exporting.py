@@ -50,6 +50,19 @@ def export_bundle(
     return Document("export", members, (), facts)
 
 
+def export_model(model: Path, out: Path, steps: int | None, force: bool) -> Document:
+    """Write a model (a ``.nir`` file or ``file.py:function``) as a NIR file; schema ``nmc.export/1``.
+
+    Raises:
+        NmcError: those of ``api.export``.
+    """
+    atomic.ensure_writable(out, force=force, inputs=(model,))
+    api.export(model, out, steps=steps)
+    hint = f"nmc compile {out}"
+    members = {"to": "nir", "files": [str(out)], "run": hint}
+    return Document("export", members, (), (("written", str(out)), ("compile it", hint)))
+
+
 def _check_folder(folder: Path, force: bool) -> None:
     """Refuse (NMC-W01) a file, and a folder with anything in it, unless an earlier export made it."""
     ours = (folder / export.SCRIPT).is_file() and (folder / "expected.npz").is_file()
