@@ -62,10 +62,11 @@ class Joins(str, enum.Enum):
 
 
 class ExportKind(str, enum.Enum):
-    """What is written: a folder with a Python script for Lava, or a file for lava-dl's netx."""
+    """What is written: a folder with a Python script for Lava, a file for lava-dl's netx, or a NIR file."""
 
     LAVA = "lava"
     NET = "net"
+    NIR = "nir"
 
 
 GranularityOption = Annotated[
@@ -121,11 +122,14 @@ def demo(
     "compile", epilog="Example: nmc compile model.nir -o model.nmc --chip loihi2 --calibration x.npz"
 )
 def compile_(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file, or file.py:function.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The bundle to write.")] = None,
     chip: Annotated[str, typer.Option(help="A chip's name (nmc chips) or a chip file.")] = "loihi2",
     profile: Annotated[str | None, typer.Option(help="Framework the weights were trained with.")] = None,
     dt: Annotated[float | None, typer.Option(metavar="S", help="Seconds per time step.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="SAFETENSORS", help="Weights of the module that a function builds.")
+    ] = None,
     steps: StepsOption = None,
     calibration: Annotated[Path | None, typer.Option(metavar="NPZ", help="Samples x, (N, ...).")] = None,
     encoding: Annotated[
@@ -164,6 +168,7 @@ def compile_(
         "chip": chip,
         "profile": profile,
         "dt": dt,
+        "weights": weights,
         "steps": steps,
         "encoding": encodings[encoding],
         "weight_bits": weight_bits,
@@ -322,9 +327,12 @@ def export(
     force: ForceOption = False,
     how: FormatOption = Format.TEXT,
 ) -> None:
-    """Write the network for Lava: it runs there without nmc, bit for bit the same."""
-    from nmc.exporting import export_bundle
+    """Write a bundle for Lava, where it runs without nmc, bit for bit the same; or a model as a NIR file."""
+    from nmc.exporting import export_bundle, export_model
 
+    if to is ExportKind.NIR:
+        emit(export_model(bundle, out, steps, force), how)
+        return
     emit(export_bundle(bundle, to.value, out, data, samples, steps, force), how)
 
 
@@ -360,6 +368,42 @@ def explain(
         emit(Document("explain", {"codes": codes}, (), tuple(zip(titles, rows[0], strict=True))), how)
     else:
         emit(Document("explain", {"codes": codes}, (table_of("", titles, rows),)), how)
+
+
+@app.command(epilog="Example: nmc sweep model.nir -i test.npz --calibration x.npz --weight-bits 2..8")
+def sweep(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file.")],
+    samples: Annotated[Path, typer.Option("--input", "-i", metavar="NPZ", help="x, and y for accuracy.")],
+    calibration: Annotated[Path | None, typer.Option(metavar="NPZ", help="Samples x, (N, ...).")] = None,
+    chip: Annotated[str, typer.Option(help="A chip's name (nmc chips) or a chip file.")] = "loihi2",
+    weight_bits: Annotated[str, typer.Option(metavar="RANGE", help="Such as 2..8 or 4,8.")] = "2..8",
+    steps: Annotated[
+        str | None, typer.Option(metavar="RANGE", help="Such as 4,8; by default what the model says.")
+    ] = None,
+    granularity: Annotated[
+        str, typer.Option(metavar="layer,channel", help="What shares one scale: one of them, or both.")
+    ] = "layer",
+    profile: Annotated[str | None, typer.Option(help="Framework the weights were trained with.")] = None,
+    dt: Annotated[float | None, typer.Option(metavar="S", help="Seconds per time step.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw it; needs nmc[plot].")] = None,
+    force: ForceOption = False,
+    how: FormatOption = Format.TEXT,
+) -> None:
+    """Compile and run a model at many bit widths and steps: accuracy, cores, memory, energy, Pareto front."""
+    from nmc import commands
+    from nmc.progress import Reporter
+    from nmc.sweep import parse_granularities, parse_range
+
+    options = {
+        "weight_bits": parse_range(weight_bits, "weight_bits"),
+        "steps": [None] if steps is None else parse_range(steps, "steps"),
+        "granularities": parse_granularities(granularity),
+        "profile": profile,
+        "dt": dt,
+    }
+    with Reporter() as progress:
+        document = commands.sweep_model(model, samples, calibration, chip, options, plot, force, progress)
+    emit(document, how)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -211,6 +211,36 @@ def verification_document(bundle: Bundle, result: Verification) -> Document:
     return Document("verify", members, (Table("", tuple(columns)),), tuple(facts))
 
 
+# --- sweep ------------------------------------------------------------------------------------------
+
+
+def sweep_model(
+    model: Path,
+    samples: Path,
+    calibration: Path | None,
+    chip: str,
+    options: Mapping[str, Any],
+    plot: Path | None,
+    force: bool,
+    progress: Reporter,
+) -> Document:
+    """Every combination compiled and run; the plot is written where one is asked for."""
+    from nmc import sweep
+
+    if plot is not None:
+        check_output(plot, force, [model, samples] if calibration is None else [model, samples, calibration])
+    data = read_samples(samples)
+    known = None if calibration is None else read_samples(calibration).x
+    points = sweep.sweep(model, chip, data, known, progress=progress.hook("sweep"), **options)
+    facts = [("model", str(model)), ("chip", chip), ("samples", f"{len(data.x):,}")]
+    if known is None:
+        facts.append(("note", "no calibration data: nothing is clipped, rounded or corrected by their error"))
+    if plot is not None:
+        atomic.atomic_write(plot, sweep.draw(points, plot))
+        facts.append(("plot", str(plot)))
+    return sweep.document(points, facts)
+
+
 # --- report, check, chips ---------------------------------------------------------------------------
 
 
