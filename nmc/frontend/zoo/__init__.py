@@ -1,0 +1,123 @@
+"""The reference networks by name, with random but reproducible weights, source and published numbers.
+
+``NETWORKS["7b-net"].build(size=32, width=0.25)`` gives an op graph; ``draft.parameters`` and
+``draft.operations`` count it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from nmc.frontend.opgraph import OpGraph
+from nmc.frontend.zoo import events, plain, residual
+from nmc.ir import Shape
+
+HU = "Hu, Tang, Pan 2018, Spiking Deep Residual Network, arXiv 1805.01352"
+FANG = "Fang et al. 2021, Deep Residual Learning in Spiking Neural Networks"
+RUECKAUER = "Rueckauer et al. 2017, Frontiers in Neuroscience 11:682"
+REPORT = "project report on directly trained VGG and ResNet for CIFAR-10 (LIF, T = 6)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network at its published size.
+
+    build: takes size, width, steps, classes and seed as keywords. narrow: keywords of a variant small enough
+    for tests. parameters, operations: as published (per step), None where they are not. remark: why a count
+    here differs.
+    """
+
+    build: Callable[..., OpGraph]
+    input_shape: Shape
+    steps: int
+    neuron: str
+    source: str
+    narrow: dict[str, float | int]
+    parameters: float | None = None
+    operations: float | None = None
+    remark: str = ""
+
+
+IF = "IF, threshold 1, hard reset, fires at >="
+SOFT = "IF, threshold 1, reset by subtraction, fires at >="
+PLIF = "PLIF at its starting tau of 2, threshold 1, hard reset, fires at >="
+LIF = "LIF, leak 0.5 behind the reset (not published), threshold 1, hard reset, fires at >="
+SMALL: dict[str, float | int] = {"size": 32, "width": 0.0625}
+TINY: dict[str, float | int] = {"size": 16, "width": 0.25}
+COUNTED = (
+    "the report counts 1 to 5 % more operations; it does not say of which layers besides the weighted ones"
+)
+
+
+def _imagenet() -> dict[str, Entry]:
+    entries = {}
+    for depth in residual.BLOCKS:
+        for join in ("add", "and", "iand", "vanilla"):
+            family = "spiking-resnet" if join == "vanilla" else "sew-resnet"
+            name = f"{family}-{depth}" + ("" if join in ("add", "vanilla") else f"-{join}")
+            published = 21.8e6 if (depth, join) == (34, "add") else None
+            build = partial(residual.resnet, depth, join)
+            small = {**SMALL, "classes": 10}
+            entries[name] = Entry(build, (3, 224, 224), 4, IF, FANG, small, published)
+    return entries
+
+
+def _converted() -> dict[str, Entry]:
+    entries = {}
+    for depth in (20, 32, 44, 56, 110):
+        build = partial(residual.cifar_resnet, depth)
+        entries[f"resnet-{depth}"] = Entry(build, (3, 32, 32), 350, SOFT, HU, {**TINY, "steps": 8})
+    small = partial(residual.cifar_resnet, 8, channels=1, size=28)
+    entries["resnet-8"] = Entry(small, (1, 28, 28), 350, SOFT, HU, {**TINY, "steps": 8})
+    return entries
+
+
+def _events() -> dict[str, Entry]:
+    dvs, rgb = (2, 128, 128), (3, 32, 32)
+    entries = {"plain-7b-net": Entry(plain.plain_seven_b, dvs, 16, PLIF, FANG, {**TINY, "steps": 4})}
+    for join in ("add", "and", "iand", "vanilla"):
+        suffix = "" if join == "add" else f"-{join}"
+        small = {**TINY, "steps": 4}
+        entries[f"7b-net{suffix}"] = Entry(
+            partial(events.seven_b, join), dvs, 16, PLIF, FANG, small, 0.13e6 if join == "add" else None
+        )
+    wide_remark = "with a 1 x 1 transition; 1.26 M with the 3 x 3 one of the table of layers"
+    wide = {"size": 16, "width": 0.125, "steps": 4}
+    entries["wide-7b-net"] = Entry(events.wide_seven_b, dvs, 16, PLIF, FANG, wide, 1.19e6, remark=wide_remark)
+    entries["cifar-net"] = Entry(events.cifar_net, rgb, 4, IF, FANG, TINY)
+    return entries
+
+
+def _trained() -> dict[str, Entry]:
+    rgb, gray = (3, 32, 32), {"channels": 1}
+    tiny = {**TINY, "steps": 4}
+    sew, ms = partial(residual.directly_trained, "add"), partial(residual.directly_trained, "ms")
+    entries = {
+        "sew-resnet-34-cifar": Entry(sew, rgb, 6, LIF, REPORT, tiny, 0.47e6, 72.5e6, COUNTED),
+        "ms-resnet-34-cifar": Entry(ms, rgb, 6, LIF, REPORT, tiny, 0.47e6, 72.5e6, COUNTED),
+        "vgg16-cifar": Entry(plain.vgg16_cifar, rgb, 6, LIF, REPORT, SMALL, 14.79e6, 317.0e6, COUNTED),
+    }
+    for name, build in (("sew-resnet-34", sew), ("ms-resnet-34", ms)):
+        entries[f"{name}-mnist"] = Entry(
+            partial(build, **gray), (1, 32, 32), 6, LIF, REPORT, tiny, 0.46e6, 72.2e6, COUNTED
+        )
+    vgg = partial(plain.vgg16_cifar, **gray)
+    entries["vgg16-mnist"] = Entry(vgg, (1, 32, 32), 6, LIF, REPORT, SMALL, 14.79e6, 315.8e6, COUNTED)
+    return entries
+
+
+NETWORKS: dict[str, Entry] = {
+    **_imagenet(),
+    **_converted(),
+    **_events(),
+    **_trained(),
+    "vgg16": Entry(
+        plain.vgg16_imagenet, (3, 224, 224), 350, SOFT, RUECKAUER, {**SMALL, "classes": 10, "steps": 8}
+    ),
+    "lenet": Entry(plain.lenet, (1, 28, 28), 32, SOFT, RUECKAUER, {"steps": 8}),
+    "binary-net": Entry(
+        plain.binary_net, (3, 32, 32), 32, IF, RUECKAUER, {"size": 16, "width": 0.0625, "steps": 8}
+    ),
+}

@@ -1,0 +1,134 @@
+"""Layer by layer: op graphs with random but reproducible weights, and what they cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nmc.frontend import opgraph as og
+from nmc.frontend.opgraph import OpGraph
+from nmc.frontend.shapes import output_shape
+from nmc.ir import Shape
+
+GAIN = 2.0
+"""Variance of a weight times its fan-in: keeps currents near the threshold at the usual firing rates."""
+
+
+def if_neuron(reset: og.ResetRule = og.ResetRule.VALUE) -> og.Neuron:
+    """v += x, fires at v >= 1."""
+    return og.Neuron(og.constant(1.0), reset=reset)
+
+
+def lif_neuron(tau: float = 2.0) -> og.Neuron:
+    """v += (x - v) / tau, fires at v >= 1, reset to 0; PLIF learns tau and starts from 2."""
+    return og.Neuron(og.constant(1.0), keep_v=og.constant(1 - 1 / tau), gain=og.constant(1 / tau))
+
+
+def leak_after_reset(beta: float = 0.5) -> og.Neuron:
+    """u = beta u (1 - s) + x, fires at u >= 1: the input is not scaled."""
+    return og.Neuron(og.constant(1.0), keep_v=og.constant(beta))
+
+
+@dataclass
+class Draft:
+    """A graph in the making. Methods return the name of the node that they added last.
+
+    width: every number of channels is multiplied by it (at least 2 remain).
+    """
+
+    shape: Shape
+    neuron: og.Neuron
+    seed: int = 0
+    width: float = 1.0
+    nodes: dict[str, og.Op] = field(default_factory=dict)
+    edges: list[og.Edge] = field(default_factory=list)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+        self.add("input", og.Input(self.shape))
+
+    def add(self, name: str, op: og.Op, *sources: str) -> str:
+        self.shapes[name] = output_shape(name, op, [(source, self.shapes[source]) for source in sources])
+        self.nodes[name] = op
+        self.edges += [(source, name) for source in sources]
+        return name
+
+    def channels(self, number: int) -> int:
+        return max(2, round(number * self.width))
+
+    def conv(
+        self,
+        name: str,
+        x: str,
+        channels: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        norm: bool = True,
+        bias: bool = False,
+    ) -> str:
+        """Convolution with "same" padding, and batch norm; ``channels`` before scaling by ``width``."""
+        c_in, c_out = self.shapes[x][0], self.channels(channels)
+        weight = self._weights(c_out, c_in, kernel, kernel)
+        offset = self.rng.uniform(0, 0.25, c_out) if bias else None
+        op = og.Conv2d(weight, offset, (stride, stride), (kernel // 2, kernel // 2))
+        x = self.add(f"{name}.conv", op, x)
+        return self.norm(f"{name}.bn", x) if norm else x
+
+    def norm(self, name: str, x: str) -> str:
+        size = self.shapes[x][0]
+        gamma, beta = self.rng.uniform(0.75, 1.25, size), self.rng.uniform(0, 0.25, size)
+        return self.add(name, og.BatchNorm(np.zeros(size), np.ones(size), gamma, beta), x)
+
+    def fire(self, name: str, *sources: str) -> str:
+        return self.add(name, self.neuron, *sources)
+
+    def conv_fire(self, name: str, x: str, channels: int, kernel: int, stride: int = 1) -> str:
+        return self.fire(f"{name}.sn", self.conv(name, x, channels, kernel, stride))
+
+    def linear(self, name: str, x: str, outputs: int) -> str:
+        if len(self.shapes[x]) > 1:
+            x = self.add(f"{name}.flatten", og.Flatten(), x)
+        weight = self._weights(outputs, self.shapes[x][0])
+        return self.add(name, og.Linear(weight, np.zeros(outputs)), x)
+
+    def max_pool(self, name: str, x: str, kernel: int, stride: int, padding: int = 0) -> str:
+        return self.add(name, og.MaxPool((kernel, kernel), (stride, stride), (padding, padding)), x)
+
+    def average(self, name: str, x: str) -> str:
+        """Mean over the whole map."""
+        size = (self.shapes[x][1], self.shapes[x][2])
+        return self.add(name, og.AvgPool(size, size), x)
+
+    def _weights(self, *shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        return self.rng.normal(0, math.sqrt(GAIN / math.prod(shape[1:])), shape)
+
+    def finish(self, name: str, x: str, steps: int) -> OpGraph:
+        """The result is the mean over time."""
+        self.add("output", og.Output(), self.add("mean", og.TimeMean(), x))
+        return OpGraph(self.nodes, tuple(self.edges), name, steps)
+
+
+def parameters(graph: OpGraph) -> int:
+    """Learned numbers: weights, biases, gamma and beta of batch norms. A norm with eps 0 is a constant."""
+    total = 0
+    for op in graph.nodes.values():
+        if isinstance(op, og.Conv2d | og.Linear):
+            total += op.weight.size + (0 if op.bias is None else op.bias.size)
+        elif isinstance(op, og.BatchNorm) and op.eps:
+            total += 2 * op.gamma.size
+    return total
+
+
+def operations(graph: OpGraph) -> int:
+    """Multiplications of convolutions and linear layers in one step, padding included."""
+    total = 0
+    for name, op in graph.nodes.items():
+        if isinstance(op, og.Conv2d):
+            total += math.prod(graph.shapes[name]) * math.prod(op.weight.shape[1:])
+        elif isinstance(op, og.Linear):
+            total += op.weight.size
+    return total
