@@ -79,7 +79,7 @@ METHODS: dict[str, Method] = {
     "half": Method(percentile=99.0, v0=0.5),
     "least-error": Method(scale="least-error", v0=0.5),
     "auto": Method(scale="least-error", per_channel=True, v0=0.5, correction="bias"),
-    "hard": Method(scale="least-error", v0=0.5, reset="hard", compensation=True, correction="bias"),
+    "hard": Method(scale="least-error", v0=0.2, reset="hard", compensation=True, correction="potential"),
 }
 """max, percentile: Rueckauer. hu: Hu. half, least-error: v0 as in QCFS, on any ANN. auto, hard: the best
 measured with a soft and with a hard reset (``examples/convert_digits.py``)."""

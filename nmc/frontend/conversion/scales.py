@@ -64,8 +64,8 @@ def activations(ann: OpGraph, data: FloatArray, names: list[str]) -> Iterator[di
 
 @dataclass(frozen=True, eq=False)
 class Scales:
-    """scales: per activation one element, or (C, 1, ...) per channel; positive. silent: layers that never
-    were active on the data; their scale is 1. (A silent channel has its layer's scale.)"""
+    """scales: per activation one element, or (C, 1, ...) per channel; positive. silent: layers that were
+    never active on the data. A silent channel has its layer's scale."""
 
     scales: Mapping[str, FloatArray]
     silent: tuple[str, ...]
@@ -94,10 +94,22 @@ def measure(form: NormalForm, data: FloatArray, steps: int, method: Method) -> S
                 silent.append(name)
             axes = (1,) * (len(form.graph.shapes[name]) - 1)
             scales[name] = og.constant(_scale(values, steps, method).reshape(-1, *axes))
+    for name in silent:
+        scales[name] = _reach(form.graph, data, name)
     for name, compared in form.gates.items():
         if compared is not None:
             scales[name] = scales[compared]
     return Scales(scales, tuple(silent))
+
+
+def _reach(ann: OpGraph, data: FloatArray, name: str) -> FloatArray:
+    """The largest magnitude of what a silent layer reads, so that transients stay below its threshold."""
+    sources = list(dict.fromkeys(ann.before(name)))
+    largest = 0.0
+    for batch in activations(ann, data, sources):
+        total = sum((batch[source] for source in ann.before(name)), np.zeros(()))
+        largest = max(largest, float(np.abs(total).max(initial=0.0)))
+    return og.constant(np.full((1,) * len(ann.shapes[name]), largest or 1.0))
 
 
 def _scale(values: FloatArray, steps: int, method: Method) -> FloatArray:
