@@ -1,37 +1,90 @@
 """Runs on a Loihi board, where there is one. Without one every test here is skipped, never passed.
 
-Needs Intel's lava-loihi package and NMC_LOIHI=1; see docs/architecture.md. On the chip v reads 128 at the
-step of a spike (a refractory count is kept in it) where Lava's CPU models read 0.
+See docs/hardware.md. None of this has run on a board yet: nobody here has had one. What the tests compare
+with, ``golden/``, is what the reference engine says; it is checked without a board in tests/conformance.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import json
 import os
+from pathlib import Path
+from typing import Any
 
+import board
+import numpy as np
 import pytest
 
-V_AT_SPIKE = 128
+pytestmark = [
+    pytest.mark.hardware,
+    pytest.mark.skipif(board.missing() is not None, reason=str(board.missing())),
+]
 
 
-def missing() -> str | None:
-    """Why there is no board here; None when there may be one."""
-    if os.environ.get("NMC_LOIHI") != "1":
-        return "no hardware: set NMC_LOIHI=1 on a machine with a Loihi board"
-    if importlib.util.find_spec("lava") is None:
-        return "no hardware: lava-nc is not installed"
-    from lava.utils import loihi
+def run_on_board(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Build, run and read one case; {"population/kind": (T, *shape)} and what the board says about itself."""
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2HwCfg
+    from lava.utils.loihi2_state_probes import StateProbe
+    from lava.utils.profiler import Profiler
 
-    # slurm.is_available() raises without sinfo, so only the package is asked for here.
-    return None if loihi.is_installed() else "no hardware: the lava-loihi package is not installed"
+    from nmc.backends.loihi.build import build
+    from nmc.backends.loihi.lower import lower
+
+    network, x = board.case(name)
+    program = lower(network, x, board.STEPS)
+    cells = build(program)
+    probes = {
+        (cell.name, kind): StateProbe(getattr(cells[cell.name], kind))
+        for cell in program.neurons
+        for kind in ("u", "v")
+    }
+    configuration = Loihi2HwCfg(callback_fxs=list(probes.values()))
+    profiler = Profiler.init(configuration)
+    profiler.execution_time_probe(num_steps=program.steps)
+    profiler.energy_probe(num_steps=program.steps)
+    first = next(iter(cells.values()))
+    try:
+        first.run(RunSteps(num_steps=program.steps), configuration)
+        models = [type(model).__name__ for model in first.runtime.executable.node_configs]
+        found = {}
+        for cell in program.neurons:
+            for kind in ("u", "v"):
+                series = np.asarray(probes[cell.name, kind].time_series)
+                states = series.reshape(program.steps, *cell.shape)[cell.level : cell.level + board.STEPS]
+                found[f"{cell.name}/{kind}"] = states.astype(np.int32)
+    finally:
+        first.stop()
+    about = {
+        "models": models,
+        "environment": {key: os.environ.get(key) for key in ("LOIHI_GEN", "BOARD", "PARTITION")},
+        "execution_time_s": np.asarray(profiler.execution_time).tolist(),
+        "energy_J": np.asarray(profiler.energy).tolist(),
+    }
+    return found, about
 
 
-pytestmark = [pytest.mark.hardware, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+def record(name: str, found: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+    """Keep what was measured, where NMC_HW_TRACES names a folder."""
+    if folder := os.environ.get("NMC_HW_TRACES"):
+        np.savez_compressed(Path(folder) / f"{name}.npz", **found)
+        (Path(folder) / f"{name}.json").write_text(json.dumps(about, indent=2))
 
 
-def test_a_chip_model_is_chosen_and_fires_like_the_specification() -> None:
-    """One integrating population on the board, stepped by ``neuron.step``; no CPU model in disguise."""
-    import numpy as np
+@pytest.mark.parametrize("name", board.CASES)
+def test_the_board_equals_the_golden_trace(name: str) -> None:
+    found, about = run_on_board(name)
+    record(name, found, about)
+    chip_models = [model for model in about["models"] if "Nc" in model]
+    assert chip_models, f"CPU models ran instead of the chip: {about['models']}"
+    assert about["execution_time_s"], "no board reported how long it ran"
+    golden = board.golden(name)
+    wrong = {key: int((found[key] != golden[key]).sum()) for key in found}
+    assert wrong == dict.fromkeys(found, 0)
+
+
+def test_a_single_population_fires_like_the_specification() -> None:
+    """The smallest case, for a first look at a new board: one integrating population, constant bias."""
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2HwCfg
     from lava.proc.lif.process import LIF
@@ -58,4 +111,4 @@ def test_a_chip_model_is_chosen_and_fires_like_the_specification() -> None:
     u = v = np.zeros(4, np.int64)
     for t in range(steps):
         spikes, u, v = neuron.step(spec, u, v, np.zeros(4, np.int64), np.asarray(bias))
-        assert np.array_equal(measured[t], np.where(spikes, V_AT_SPIKE, v))
+        assert np.array_equal(measured[t], np.where(spikes, board.V_AT_SPIKE, v))
