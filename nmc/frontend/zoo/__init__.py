@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from nmc.frontend.opgraph import OpGraph
+from nmc.frontend.opgraph import OpGraph, ResetRule
 from nmc.frontend.zoo import events, plain, residual
 from nmc.ir import Shape
 
@@ -24,9 +25,9 @@ REPORT = "project report on directly trained VGG and ResNet for CIFAR-10 (LIF, T
 class Entry:
     """One network at its published size.
 
-    build: takes size, width, steps, classes and seed as keywords. narrow: keywords of a variant small enough
-    for tests. parameters, operations: as published (per step), None where they are not. remark: why a count
-    here differs.
+    build: takes size, width, steps, classes and seed as keywords (converted networks also reset).
+    narrow: keywords of a variant small enough for tests. parameters, operations: as published (per step),
+    None where they are not. remark: why a count here differs.
     """
 
     build: Callable[..., OpGraph]
@@ -34,7 +35,7 @@ class Entry:
     steps: int
     neuron: str
     source: str
-    narrow: dict[str, float | int]
+    narrow: dict[str, Any]
     parameters: float | None = None
     operations: float | None = None
     remark: str = ""
@@ -44,8 +45,11 @@ IF = "IF, threshold 1, hard reset, fires at >="
 SOFT = "IF, threshold 1, reset by subtraction, fires at >="
 PLIF = "PLIF at its starting tau of 2, threshold 1, hard reset, fires at >="
 LIF = "LIF, leak 0.5 behind the reset (not published), threshold 1, hard reset, fires at >="
-SMALL: dict[str, float | int] = {"size": 32, "width": 0.0625}
-TINY: dict[str, float | int] = {"size": 16, "width": 0.25}
+SMALL: dict[str, Any] = {"size": 32, "width": 0.0625}
+TINY: dict[str, Any] = {"size": 16, "width": 0.25}
+DVS: dict[str, Any] = {"size": 32, "width": 0.25, "steps": 4}
+HARD = {"steps": 8, "reset": ResetRule.VALUE}
+"""Loihi cores reset to zero; with reset by subtraction the same networks compile for lava-cpu."""
 COUNTED = (
     "the report counts 1 to 5 % more operations; it does not say of which layers besides the weighted ones"
 )
@@ -68,23 +72,22 @@ def _converted() -> dict[str, Entry]:
     entries = {}
     for depth in (20, 32, 44, 56, 110):
         build = partial(residual.cifar_resnet, depth)
-        entries[f"resnet-{depth}"] = Entry(build, (3, 32, 32), 350, SOFT, HU, {**TINY, "steps": 8})
+        entries[f"resnet-{depth}"] = Entry(build, (3, 32, 32), 350, SOFT, HU, {**TINY, **HARD})
     small = partial(residual.cifar_resnet, 8, channels=1, size=28)
-    entries["resnet-8"] = Entry(small, (1, 28, 28), 350, SOFT, HU, {**TINY, "steps": 8})
+    entries["resnet-8"] = Entry(small, (1, 28, 28), 350, SOFT, HU, {**TINY, **HARD})
     return entries
 
 
 def _events() -> dict[str, Entry]:
     dvs, rgb = (2, 128, 128), (3, 32, 32)
-    entries = {"plain-7b-net": Entry(plain.plain_seven_b, dvs, 16, PLIF, FANG, {**TINY, "steps": 4})}
+    entries = {"plain-7b-net": Entry(plain.plain_seven_b, dvs, 16, PLIF, FANG, DVS)}
     for join in ("add", "and", "iand", "vanilla"):
         suffix = "" if join == "add" else f"-{join}"
-        small = {**TINY, "steps": 4}
         entries[f"7b-net{suffix}"] = Entry(
-            partial(events.seven_b, join), dvs, 16, PLIF, FANG, small, 0.13e6 if join == "add" else None
+            partial(events.seven_b, join), dvs, 16, PLIF, FANG, DVS, 0.13e6 if join == "add" else None
         )
     wide_remark = "with a 1 x 1 transition; 1.26 M with the 3 x 3 one of the table of layers"
-    wide = {"size": 16, "width": 0.125, "steps": 4}
+    wide = {**DVS, "width": 0.125}
     entries["wide-7b-net"] = Entry(events.wide_seven_b, dvs, 16, PLIF, FANG, wide, 1.19e6, remark=wide_remark)
     entries["cifar-net"] = Entry(events.cifar_net, rgb, 4, IF, FANG, TINY)
     return entries
@@ -114,9 +117,9 @@ NETWORKS: dict[str, Entry] = {
     **_events(),
     **_trained(),
     "vgg16": Entry(
-        plain.vgg16_imagenet, (3, 224, 224), 350, SOFT, RUECKAUER, {**SMALL, "classes": 10, "steps": 8}
+        plain.vgg16_imagenet, (3, 224, 224), 350, SOFT, RUECKAUER, {**SMALL, "classes": 10, **HARD}
     ),
-    "lenet": Entry(plain.lenet, (1, 28, 28), 32, SOFT, RUECKAUER, {"steps": 8}),
+    "lenet": Entry(plain.lenet, (1, 28, 28), 32, SOFT, RUECKAUER, HARD),
     "binary-net": Entry(
         plain.binary_net, (3, 32, 32), 32, IF, RUECKAUER, {"size": 16, "width": 0.0625, "steps": 8}
     ),

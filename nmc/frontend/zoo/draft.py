@@ -15,6 +15,11 @@ from nmc.ir import Shape
 GAIN = 2.0
 """Variance of a weight times its fan-in: keeps currents near the threshold at the usual firing rates."""
 
+LEAKY_DRIVE = 2.5
+"""``Draft.drive`` for neurons that leak behind their reset."""
+SCALED_DRIVE = 5.0
+"""The same for neurons that scale their input by 1 / tau and see small maps."""
+
 
 def if_neuron(reset: og.ResetRule = og.ResetRule.VALUE) -> og.Neuron:
     """v += x, fires at v >= 1."""
@@ -36,12 +41,14 @@ class Draft:
     """A graph in the making. Methods return the name of the node that they added last.
 
     width: every number of channels is multiplied by it (at least 2 remain).
+    drive: what random batch norms multiply currents by, so that spikes reach the end of deep networks.
     """
 
     shape: Shape
     neuron: og.Neuron
     seed: int = 0
     width: float = 1.0
+    drive: float = 1.25
     nodes: dict[str, og.Op] = field(default_factory=dict)
     edges: list[og.Edge] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
@@ -80,7 +87,8 @@ class Draft:
 
     def norm(self, name: str, x: str) -> str:
         size = self.shapes[x][0]
-        gamma, beta = self.rng.uniform(0.75, 1.25, size), self.rng.uniform(0, 0.25, size)
+        gamma = self.drive * self.rng.uniform(0.75, 1.25, size)
+        beta = self.drive * self.rng.uniform(0, 0.25, size)
         return self.add(name, og.BatchNorm(np.zeros(size), np.ones(size), gamma, beta), x)
 
     def fire(self, name: str, *sources: str) -> str:

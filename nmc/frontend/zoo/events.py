@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nmc.frontend.opgraph import OpGraph
-from nmc.frontend.zoo.draft import Draft, if_neuron, lif_neuron
+from nmc.frontend.zoo.draft import SCALED_DRIVE, Draft, if_neuron, lif_neuron
 from nmc.frontend.zoo.residual import Join, block
 
 
@@ -24,7 +24,7 @@ def seven_b(
 
     A map of one pixel is not pooled further, so that smaller inputs keep all seven blocks.
     """
-    draft = Draft((2, size, size), lif_neuron(), seed, width)
+    draft = Draft((2, size, size), lif_neuron(), seed, width, drive=SCALED_DRIVE)
     x = draft.conv_fire("stem", "input", 32, 3)
     for k in range(7):
         x = _pooled(draft, f"block{k}", block(draft, f"block{k}", x, 32, 1, join))
@@ -46,7 +46,7 @@ def wide_seven_b(
     transition: kernel of the convolution from 64 to 128 channels. The published 1.19 M parameters need 1;
     with 3, as the table of layers prints it, there are 1.26 M.
     """
-    draft = Draft((2, size, size), lif_neuron(), seed, width)
+    draft = Draft((2, size, size), lif_neuron(), seed, width, drive=SCALED_DRIVE)
     x = draft.conv_fire("stem", "input", 64, 3)
     for k in range(7):
         channels = 64 if k < 4 else 128

@@ -8,7 +8,7 @@ import numpy as np
 
 from nmc.frontend import opgraph as og
 from nmc.frontend.opgraph import OpGraph
-from nmc.frontend.zoo.draft import Draft, if_neuron, leak_after_reset, lif_neuron
+from nmc.frontend.zoo.draft import LEAKY_DRIVE, SCALED_DRIVE, Draft, if_neuron, leak_after_reset, lif_neuron
 
 VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)
 """Channels of the convolutions; 0 is a max pool."""
@@ -31,17 +31,23 @@ def vgg16_cifar(
 ) -> OpGraph:
     """VGG-16 with batch norm, directly trained (R4). Its 14.79 M parameters allow for a hidden layer of 128
     units between the 512 features and the classes."""
-    draft = Draft((channels, size, size), leak_after_reset(), seed, width)
+    draft = Draft((channels, size, size), leak_after_reset(), seed, width, drive=LEAKY_DRIVE)
     x = draft.linear("fc1", _features(draft, VGG16), draft.channels(128))
     x = draft.linear("fc2", draft.fire("fc1.sn", x), classes)
     return draft.finish("vgg16_cifar", x, steps)
 
 
 def vgg16_imagenet(
-    *, size: int = 224, width: float = 1.0, classes: int = 1000, steps: int = 350, seed: int = 0
+    *,
+    size: int = 224,
+    width: float = 1.0,
+    classes: int = 1000,
+    steps: int = 350,
+    reset: og.ResetRule = og.ResetRule.SUBTRACT,
+    seed: int = 0,
 ) -> OpGraph:
     """VGG-16 without batch norm, as converted from the ANN (Rueckauer et al. 2017)."""
-    draft = Draft((3, size, size), if_neuron(og.ResetRule.SUBTRACT), seed, width)
+    draft = Draft((3, size, size), if_neuron(reset), seed, width)
     x = _features(draft, VGG16, norm=False)
     for name in ("fc1", "fc2"):
         x = draft.fire(f"{name}.sn", draft.linear(name, x, draft.channels(4096)))
@@ -49,10 +55,16 @@ def vgg16_imagenet(
 
 
 def lenet(
-    *, size: int = 28, width: float = 1.0, classes: int = 10, steps: int = 32, seed: int = 0
+    *,
+    size: int = 28,
+    width: float = 1.0,
+    classes: int = 10,
+    steps: int = 32,
+    reset: og.ResetRule = og.ResetRule.SUBTRACT,
+    seed: int = 0,
 ) -> OpGraph:
     """LeNet-5 with ReLU and max pools, as converted: 6 and 16 maps, 120 and 84 units (LeCun et al. 1998)."""
-    draft = Draft((1, size, size), if_neuron(og.ResetRule.SUBTRACT), seed, width)
+    draft = Draft((1, size, size), if_neuron(reset), seed, width)
     x = draft.fire("c1.sn", draft.conv("c1", "input", 6, 5, norm=False, bias=True))
     x = draft.max_pool("c1.pool", x, 2, 2)
     c3 = draft.channels(16)
@@ -92,7 +104,7 @@ def plain_seven_b(
     *, size: int = 128, width: float = 1.0, classes: int = 11, steps: int = 16, seed: int = 0
 ) -> OpGraph:
     """7B-Net without shortcuts: the plain net that it is compared with."""
-    draft = Draft((2, size, size), lif_neuron(), seed, width)
+    draft = Draft((2, size, size), lif_neuron(), seed, width, drive=SCALED_DRIVE)
     x = draft.conv_fire("stem", "input", 32, 3)
     for k in range(7):
         x = draft.conv_fire(f"block{k}.2", draft.conv_fire(f"block{k}.1", x, 32, 3), 32, 3)

@@ -72,7 +72,8 @@ def resnet(
 
     depth: 18, 34, 50, 101 or 152. size: of the square RGB input. width: multiplies all channels.
     """
-    draft = Draft((3, size, size), if_neuron(), seed, width)
+    # A product of spikes thins them out.
+    draft = Draft((3, size, size), if_neuron(), seed, width, drive=3.0 if join == "and" else 1.25)
     x = draft.conv_fire("stem", "input", 64, 7, 2)
     x = draft.max_pool("stem.pool", x, 3, 2, 1)
     for stage, blocks in enumerate(BLOCKS[depth]):
@@ -92,13 +93,12 @@ def cifar_resnet(
     width: float = 1.0,
     classes: int = 10,
     steps: int = 350,
+    reset: og.ResetRule = og.ResetRule.SUBTRACT,
     seed: int = 0,
 ) -> OpGraph:
     """ResNet of 6 n + 2 layers, 16-32-64 channels: converted ones (Hu et al. 2018) are "vanilla" with IF
     neurons reset by subtraction; ``directly_trained`` has those of R4."""
-    return _cifar(
-        depth, join, if_neuron(og.ResetRule.SUBTRACT), (channels, size, size), width, classes, steps, seed
-    )
+    return _cifar(depth, join, if_neuron(reset), (channels, size, size), width, classes, steps, seed)
 
 
 def directly_trained(
@@ -127,7 +127,7 @@ def _cifar(
     steps: int,
     seed: int,
 ) -> OpGraph:
-    draft = Draft(shape, neuron, seed, width)
+    draft = Draft(shape, neuron, seed, width, drive=1.5)
     x = draft.conv("stem", "input", 16, 3)
     if join != "ms":
         x = draft.fire("stem.sn", x)
