@@ -34,6 +34,9 @@ from nmc.ir import (
 GAIN = 0.5
 TARGET_RATE = 0.12
 IMAGE_TOP = 255
+CURRENT_TOP = (1 << 17) - 1
+CLASSIFIER_TOP = 15
+"""Small enough that the readout's potential stays inside 24 bits over all steps."""
 
 
 @dataclass(frozen=True)
@@ -176,12 +179,14 @@ def calibrate(model: Model, x: npt.NDArray[np.int64]) -> Folded:
         if name == "conv1":
             scaled = scaled / IMAGE_TOP
         step = 127 / np.abs(scaled).max()
+        if name == "conv1":  # a chip's 24 bits hold the sum of a whole bright window
+            step = min(step, CURRENT_TOP / (IMAGE_TOP * np.abs(scaled).sum(axis=(1, 2, 3)).max()) * 0.95)
         result.weights[name] = np.clip(np.rint(scaled * step), -127, 127).astype(np.int8)
         result.biases[name] = np.rint(bias.double().numpy() * step).astype(np.int32)
         result.thresholds[name] = max(1, round(step))
     last = channels[model.layers[-1].name]
     fc = torch.randn(model.classes, last, generator=generator).numpy()
-    result.classifier = np.rint(fc / np.abs(fc).max() * 127).astype(np.int8)
+    result.classifier = np.rint(fc / np.abs(fc).max() * CLASSIFIER_TOP).astype(np.int8)
     return result
 
 
