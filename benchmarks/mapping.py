@@ -101,7 +101,8 @@ def line(row: dict[str, object]) -> str:
         return f"{row[label]['spike_hops'] / 1e6:,.1f} / {row[label]['worst_link'] / 1e3:,.0f}"
 
     return (
-        f"| {row['name']} {row['optimize']} | {row['neurons']:,} | {row['cores']:,} ({row['chips']}) | {row['bound']:,} |"
+        f"| {row['name']} {row['optimize']} | {row['neurons']:,}"
+        f" | {row['cores']:,} ({row['chips']}) | {row['bound']:,} |"
         f" {row['ratio']:.3f} | {hops('naive')} | {hops('in_order')} | {hops('random')} | {hops('placed')} |"
         f" {row['hops_ratio']:.2f} | {row['worst_ratio']:.2f} |"
         f" {row['partition_s']:.1f} + {row['place_s']:.1f} + {row['check_s']:.1f} | {row['peak_gb']:.1f} |"
