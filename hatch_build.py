@@ -1,4 +1,7 @@
-"""Build hook: compiles the native engine into the package; without a compiler the install goes on without it."""
+"""Build hook: compiles the C++ engine where there is a C++17 compiler, else goes on without it.
+
+The library holds no Python headers, so one wheel per platform serves every Python 3.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,36 @@ import importlib.util
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-BUILDER = Path("nmc") / "backends" / "sim" / "build_native.py"
+FOLDER = "nmc/backends/sim"
 
 
-class NativeEngineHook(BuildHookInterface):
-    """The library talks C to ctypes, so one wheel per platform serves every Python 3."""
+class NativeBuildHook(BuildHookInterface):
+    PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if self.target_name != "wheel":
-            return
-        path = Path(self.root) / BUILDER
-        spec = importlib.util.spec_from_file_location("build_native", path)
-        assert spec is not None
-        assert spec.loader is not None
-        builder = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(builder)
+        """Called by hatchling before a wheel is put together; editable installs build in place."""
+        builder = _builder(Path(self.root))
         try:
             library = builder.build()
         except builder.BuildError as error:
-            print(f"nmc: {error}; the NumPy engine is used instead, with the same results", file=sys.stderr)
+            print(f"nmc: C++ engine not built ({error}); the reference engine is used", file=sys.stderr)
             return
-        build_data["artifacts"].append(library.relative_to(self.root).as_posix())
+        build_data["artifacts"].append(f"{FOLDER}/native/{library.name}")
         build_data["pure_python"] = False
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"
+
+
+def _builder(root: Path) -> ModuleType:
+    """``build_native`` by its path: nmc itself cannot be imported before its dependencies are there."""
+    spec = importlib.util.spec_from_file_location("build_native", root / FOLDER / "build_native.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
