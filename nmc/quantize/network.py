@@ -186,7 +186,7 @@ def _relay_weight(projection: Projection) -> Fixed:
     weight = np.rint(projection.weight).astype(np.int64)
     if weight.min() >= 0:
         return Fixed(weight, 0, weights.FULL_BITS, signed=False)
-    if (weight % weights.grid_step(weights.FULL_BITS)).any():
+    if (weight % weights.Grid.coarsest(weights.FULL_BITS).step).any():
         raise NmcError(
             "NMC-Q02", projection.origin[-1] if projection.origin else projection.name, "odd negative relay"
         )

@@ -43,8 +43,8 @@ UNIFORM_VARIANCE = 1 / 12
 """Of a number that is equally likely anywhere in one unit: a rounding error, or a pixel nobody has seen."""
 
 
-Shared: TypeAlias = dict[tuple[int, int, bytes], Fixed]
-"""Rounded weights by id of the float array, bits and bytes of the scale."""
+Shared: TypeAlias = dict[tuple[int, weights.Grid, bytes], Fixed]
+"""Rounded weights by id of the float array, grid and bytes of the scale."""
 
 
 def is_learned(population: Population, incoming: tuple[Projection, ...]) -> bool:
@@ -75,7 +75,7 @@ class ScaledPopulation:
         self._neuron = population.neuron
         self._steps = network.steps
         self._done, self._payloads = done, payloads
-        self._bits = bits
+        self._grid = weights.Grid.finest(bits)
         self._statistics = statistics
         incoming = network.incoming(population.name)
         self.chip = tuple(p for p in incoming if not p.on_host)
@@ -86,6 +86,8 @@ class ScaledPopulation:
         self._sources = [self._source(p) for p in self.chip]
         self._reserve = self._correction_reserve() if statistics is not None else np.zeros(1)
         self._shifted = np.zeros(1)
+        if self._neuron.threshold is not None:
+            self._grid = self._roomy_grid(bits)
         self.scale = self._choose_scale(profiles)
         self.weights: dict[str, Fixed] = {}
 
@@ -146,7 +148,7 @@ class ScaledPopulation:
         """
         lost = power = 0.0
         for projection, source in zip(self.chip, self._sources, strict=True):
-            lost += float(weights.output_error(source, self.scale, self._bits).sum())
+            lost += float(weights.output_error(source, self.scale, self._grid).sum())
             spread = np.full(source.weight.shape, input_error.get(projection.source, 0.0))
             lost += float((source.weight**2 * spread).sum())
             power += float((source.weight**2 * source.variance).sum())
@@ -156,7 +158,7 @@ class ScaledPopulation:
         separable = all(isinstance(p.synapse, Conv2d | Dense) for p in (*self.chip, *self.host))
         per_channel = profiles != 1 and separable and self._neuron.threshold is not None
         label = self._population.label
-        scale = weights.best_scale(self._sources, self._bits, self._limit(), label, per_channel=per_channel)
+        scale = weights.best_scale(self._sources, self._grid, self._limit(), label, per_channel=per_channel)
         if profiles is not None:
             scale = weights.to_profiles(scale, profiles)
         return self._whole_threshold(scale)
@@ -173,7 +175,7 @@ class ScaledPopulation:
     def _weight(self, projection: Projection, shared: Shared) -> Fixed:
         """The projection's weights on the grid; projections that shared an array go on to share one."""
         scale = self.scale * self._unit(projection)
-        key = (id(projection.weight), self._bits, scale.tobytes())
+        key = (id(projection.weight), self._grid, scale.tobytes())
         if key not in shared:
             shared[key] = self._rounded(projection, scale)
         return shared[key]
@@ -181,11 +183,11 @@ class ScaledPopulation:
     def _rounded(self, projection: Projection, scale: FloatArray) -> Fixed:
         assert not isinstance(projection.weight, Fixed)
         weight = projection.weight
-        nearest = weights.to_grid(weight, scale, self._bits)
+        nearest = weights.to_grid(weight, scale, self._grid)
         if self._statistics is None or not isinstance(projection.synapse, Conv2d | Dense):
             return nearest
         groups = projection.synapse.groups if isinstance(projection.synapse, Conv2d) else 1
-        steps = weight * (weights.along(scale, weight.ndim) / weights.grid_step(self._bits))
+        steps = weight * (weights.along(scale, weight.ndim) / self._grid.step)
         seen = [
             rounding.observations(p, np.rint(self._statistics[p.source].frames / self._unit(p)))
             for p in self.chip
@@ -195,7 +197,7 @@ class ScaledPopulation:
         found = Fixed(mant, nearest.exp, nearest.bits, nearest.signed)
         # The scale left room for half a step per weight; adaptive rounding may go further.
         planned = self._reach(projection, weight * weights.along(scale, weight.ndim))
-        half = self._reach(projection, np.ones(weight.shape)) * weights.grid_step(self._bits) / 2
+        half = self._reach(projection, np.ones(weight.shape)) * self._grid.step / 2
         return (
             found
             if (self._reach(projection, found.value.astype(np.float64)) <= planned + half).all()
@@ -213,6 +215,24 @@ class ScaledPopulation:
         mean, variance = self._statistics[projection.source].per_weight(projection)
         return weights.Source(weight, mean / unit, variance / unit**2)
 
+    def _roomy_grid(self, bits: int) -> weights.Grid:
+        """The coarsest grid on which all weights fit into the sums' range; the finest where none does.
+
+        Few bits on a coarse grid are large weights, and wide kernels or payloads add up to more than u holds.
+        """
+        largest = np.concatenate(
+            [np.abs(source.weight).reshape(-1) for source in self._sources] or [np.zeros(1)]
+        )
+        for step in weights.Grid.steps(bits):
+            self._grid = weights.Grid(bits, step)
+            try:
+                limit = self._limit()
+            except NmcError:
+                continue
+            if limit.min() * largest.max() >= self._grid.largest:
+                return self._grid
+        return weights.Grid.finest(bits)
+
     def _limit(self) -> FloatArray:
         """The largest scales, (C_out,) or (1,), at which every field still holds its worst case."""
         zero = np.zeros(1)
@@ -227,7 +247,7 @@ class ScaledPopulation:
         limits.append(_over(field / neurons.V_PER_WEIGHT, host))
         reach = reduce(np.add, (self._reach(p, self._float_weight(p)) for p in self.chip), zero)
         # Rounding to the grid moves every weight by at most half a step.
-        half = weights.grid_step(self._bits) / 2
+        half = self._grid.step / 2
         moved = reduce(np.add, (self._reach(p, np.ones(p.weight_shape)) for p in self.chip), zero) * half
         keep_u = self._neuron.keep_u
         gain = 1 / (1 - keep_u) if keep_u < 1 else float(self._steps)

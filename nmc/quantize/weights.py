@@ -16,17 +16,36 @@ CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
 """Share of max |W| that stays on the grid; what lies beyond is clipped."""
 
 
-def grid_step(bits: int) -> int:
-    """Distance of two weights in a mixed-sign projection: signs cost the lowest bit, so 2 at 8 bits.
+@dataclass(frozen=True)
+class Grid:
+    """Weights ``mant * step`` of a mixed-sign projection, mant a signed number of ``bits`` bits.
 
-    Lava ``utils/weightutils.py``: ``(clip(w, -256, 255) >> (9 - bits)) << (9 - bits)``.
+    Signs cost the lowest of eight bits, so the step is at least 2. The coarsest grid of b bits has steps of
+    2**(9 - b), as Lava has it (``utils/weightutils.py``: ``(clip(w, -256, 255) >> (9 - b)) << (9 - b)``).
     """
-    return 1 << (FULL_BITS + 1 - bits)
 
+    bits: int
+    step: int
 
-def largest_weight(bits: int) -> int:
-    """The largest positive weight of a mixed-sign projection (254 at 8 bits)."""
-    return ((1 << (bits - 1)) - 1) * grid_step(bits)
+    @classmethod
+    def coarsest(cls, bits: int) -> Grid:
+        """The largest weights, and with them the finest threshold."""
+        return cls(bits, 1 << (FULL_BITS + 1 - bits))
+
+    @classmethod
+    def finest(cls, bits: int) -> Grid:
+        """The smallest weights, for sums that must stay small: a readout adds up over all steps."""
+        return cls(bits, 2)
+
+    @staticmethod
+    def steps(bits: int) -> list[int]:
+        """Every step, the coarsest first."""
+        return [1 << exp for exp in range(FULL_BITS + 1 - bits, 0, -1)]
+
+    @property
+    def largest(self) -> int:
+        """The largest positive weight (254 at 8 bits)."""
+        return ((1 << (self.bits - 1)) - 1) * self.step
 
 
 def along(scale: FloatArray, axes: int) -> FloatArray:
@@ -34,12 +53,11 @@ def along(scale: FloatArray, axes: int) -> FloatArray:
     return np.asarray(scale[0]) if len(scale) == 1 else scale.reshape(-1, *(1,) * (axes - 1))
 
 
-def to_grid(weight: FloatArray, scale: FloatArray, bits: int) -> Fixed:
-    """``clip(rint(weight * scale / step))`` as a signed Fixed of ``bits`` bits; value in weight units."""
-    step = grid_step(bits)
-    half = 1 << (bits - 1)
-    mant = np.clip(np.rint(weight * along(scale, weight.ndim) / step), -half, half - 1)
-    return Fixed(mant.astype(np.int64), step.bit_length() - 1, bits, signed=True)
+def to_grid(weight: FloatArray, scale: FloatArray, grid: Grid) -> Fixed:
+    """``clip(rint(weight * scale / step))`` as a signed Fixed; value in weight units."""
+    half = 1 << (grid.bits - 1)
+    mant = np.clip(np.rint(weight * along(scale, weight.ndim) / grid.step), -half, half - 1)
+    return Fixed(mant.astype(np.int64), grid.step.bit_length() - 1, grid.bits, signed=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +78,13 @@ def per_output(array: FloatArray, combine: Callable[..., FloatArray]) -> FloatAr
     return np.asarray(combine(array.reshape(len(array) if array.ndim else 1, -1), axis=1))
 
 
-def output_error(source: Source, scale: FloatArray, bits: int) -> FloatArray:
+def output_error(source: Source, scale: FloatArray, grid: Grid) -> FloatArray:
     """Expected squared error of the input current that the grid causes, float units, per output channel.
 
     With independent inputs of variance q, Var[dW s] = sum dW^2 q; dW = W_grid / scale - W. The mean error
     is not counted: the bias takes it back (``mean_error``).
     """
-    delta = to_grid(source.weight, scale, bits).value / along(scale, source.weight.ndim) - source.weight
+    delta = to_grid(source.weight, scale, grid).value / along(scale, source.weight.ndim) - source.weight
     return per_output(delta**2 * source.variance, np.sum)
 
 
@@ -81,7 +99,7 @@ def mean_error(source: Source, rounded: Fixed, scale: FloatArray, found: FloatAr
 
 
 def best_scale(
-    sources: list[Source], bits: int, limit: FloatArray, who: str, *, per_channel: bool
+    sources: list[Source], grid: Grid, limit: FloatArray, who: str, *, per_channel: bool
 ) -> FloatArray:
     """Weight units per float unit: the clips of ``CLIPS`` with the least output error, at most ``limit``.
 
@@ -100,11 +118,11 @@ def best_scale(
     if not np.isfinite(limit[largest == 0.0]).all():
         raise NmcError("NMC-Q02", who, "all weights are 0 and there is no threshold", "remove the layer")
     with np.errstate(divide="ignore"):
-        candidates = [np.minimum(limit, largest_weight(bits) / (largest * clip)) for clip in CLIPS]
+        candidates = [np.minimum(limit, grid.largest / (largest * clip)) for clip in CLIPS]
     errors = []
     for scale in candidates:
         error = reduce(
-            np.add, (output_error(source, scale, bits) for source in sources), np.zeros(len(scale))
+            np.add, (output_error(source, scale, grid) for source in sources), np.zeros(len(scale))
         )
         errors.append(error if per_channel else error.sum(keepdims=True))
     # Six digits: differences below that come from the order of float sums, not from the grid.

@@ -12,7 +12,7 @@ from nmc.cli import app, main
 from nmc.errors import CATALOGUE
 
 COMMANDS = ["demo", "compile", "run", "verify", "report", "check", "chips", "fit", "export", "doctor"]
-COMMANDS += ["explain"]
+COMMANDS += ["explain", "sweep"]
 
 
 def test_the_commands_are_there() -> None:

@@ -207,6 +207,6 @@ def test_weights_of_every_width_stay_on_lavas_grid() -> None:
     """As Lava truncates them: ``(clip(w, -256, 255) >> (9 - bits)) << (9 - bits)`` changes nothing."""
     rng = np.random.default_rng(0)
     for bits in range(2, 9):
-        value = weights.to_grid(rng.normal(0, 100, 500), np.ones(1), bits).value
+        value = weights.to_grid(rng.normal(0, 100, 500), np.ones(1), weights.Grid.coarsest(bits)).value
         assert np.array_equal((np.clip(value, -256, 255) >> (9 - bits)) << (9 - bits), value)
         assert len(np.unique(value)) <= 2**bits
