@@ -4,8 +4,9 @@
 
 The neurons are integrate-and-fire with SpikingJelly's semantics: ``v += x``, fire at ``v >= 1``, hard reset
 to 0. A sample is one frame of 8x8 pixels in 0..1 that is repeated in every step; the stem turns it into
-spikes. Blocks join by SEW ADD: the output of a block is ``SN(F(S)) + S``, a small integer. The class is the
-output neuron that spikes most often.
+spikes. Blocks join by SEW ADD: the output of a block is ``SN(F(S)) + S``, a small integer. The classifier's
+neurons integrate and never fire; the class is the largest potential after the last step. Noise on the
+potentials during training keeps the classes apart when integers move single spikes.
 
 Written to ``nmc/data/``: the network with batch norm folded into the convolutions, the held-back test
 images and a calibration set. The file is simulated again with NumPy and must give the same spikes.
@@ -36,6 +37,8 @@ BATCH = 48
 LEARNING_RATE = 8e-3
 WEIGHT_DECAY = 1e-2
 CALIBRATION_IMAGES = 128
+NOISE = 0.05
+"""Standard deviation of what training adds to every potential in every step, in thresholds."""
 DATA = Path(__file__).resolve().parent.parent / "nmc" / "data"
 
 
@@ -72,6 +75,8 @@ class IF(nn.Module):
         spikes = []
         for current in x:
             v = v + current
+            if self.training:
+                v = v + NOISE * torch.randn_like(v)
             spike = Fire.apply(v - 1.0)
             v = v * (1.0 - spike.detach())
             spikes.append(spike)
@@ -127,14 +132,14 @@ class Net(nn.Module):
                 *down, *(Block(c, c, 1) for _ in range(identities))
             )
             c_in = c
-        self.classifier, self.classifier_if = nn.Linear(4 * c_in, 10), IF()
+        self.classifier = nn.Linear(4 * c_in, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Frames (N, 1, 8, 8) to output spikes (T, N, 10)."""
+        """Frames (N, 1, 8, 8) to potentials after the last step (N, 10)."""
         s = self.stem_if(self.stem(x.expand(STEPS, *x.shape)))
         for stage in self.stages.values():
             s = stage(s)
-        return self.classifier_if(self.classifier(s.flatten(2)))
+        return self.classifier(s.flatten(2)).sum(0)
 
 
 # --- training ---------------------------------------------------------------------------------------
@@ -166,8 +171,7 @@ def train(net: Net, x: torch.Tensor, y: torch.Tensor) -> None:
         net.train()
         total = 0.0
         for index in torch.randperm(len(x), generator=rng)[: batches * BATCH].split(BATCH):
-            counts = net(augment(x[index], rng)).sum(0)
-            loss = cross_entropy(counts, y[index])
+            loss = cross_entropy(net(augment(x[index], rng)), y[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -179,14 +183,14 @@ def train(net: Net, x: torch.Tensor, y: torch.Tensor) -> None:
 
 @torch.no_grad()
 def predict(net: Net, x: torch.Tensor) -> np.ndarray:
-    """Spike counts (N, 10)."""
+    """Potentials of the classifier (N, 10)."""
     net.eval()
-    return net(x).sum(0).numpy()
+    return net(x).numpy()
 
 
-def accuracy(counts: np.ndarray, y: np.ndarray) -> float:
-    """Share of samples whose largest count (the lowest index wins a tie) is at the label."""
-    return float((counts.argmax(1) == y).mean())
+def accuracy(potentials: np.ndarray, y: np.ndarray) -> float:
+    """Share of samples whose largest potential is at the label."""
+    return float((potentials.argmax(1) == y).mean())
 
 
 # --- NIR --------------------------------------------------------------------------------------------
@@ -235,8 +239,9 @@ def to_nir(net: Net) -> nir.NIRGraph:
     shape = (CHANNELS[-1], size, size)
     flat = w.add("flatten", nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1), s)
     weight, bias = (p.detach().numpy() for p in (net.classifier.weight, net.classifier.bias))
-    out_spikes = w.neurons("classifier.if", (10,), w.add("classifier.linear", nir.Affine(weight, bias), flat))
-    w.add("output", nir.Output({"output": np.array([10])}), out_spikes)
+    linear = w.add("classifier.linear", nir.Affine(weight, bias), flat)
+    potential = w.add("classifier.i", nir.I(np.full(10, 1 / DT)), linear)
+    w.add("output", nir.Output({"output": np.array([10])}), potential)
     metadata = {"nmc": {"profile": "spikingjelly", "dt": DT, "steps": STEPS}}
     return nir.NIRGraph(w.nodes, w.edges, metadata=metadata)
 
@@ -255,7 +260,7 @@ def convolve(node: nir.Conv2d, x: np.ndarray) -> np.ndarray:
 
 
 def simulate(graph: nir.NIRGraph, x: np.ndarray) -> np.ndarray:
-    """Output spike counts (N, 10) of a NIR graph on frames (N, 1, 8, 8), node by node, in float64."""
+    """Output potentials (N, 10) of a NIR graph on frames (N, 1, 8, 8), node by node, in float64."""
     sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
     for source, target in graph.edges:
         sources[target].append(source)
@@ -263,9 +268,9 @@ def simulate(graph: nir.NIRGraph, x: np.ndarray) -> np.ndarray:
     while len(order) < len(sources):
         order += [n for n in sources if n not in order and all(s in order for s in sources[n])]
     v: dict[str, Any] = dict.fromkeys(sources, 0.0)
-    counts = np.zeros((len(x), 10))
+    values: dict[str, np.ndarray] = {}
     for _ in range(int(graph.metadata["nmc"]["steps"])):
-        values: dict[str, np.ndarray] = {"input": x.astype(np.float64)}
+        values = {"input": x.astype(np.float64)}
         for name in order[1:]:
             node, value = graph.nodes[name], sum(values[source] for source in sources[name])
             if isinstance(node, nir.Conv2d):
@@ -278,19 +283,18 @@ def simulate(graph: nir.NIRGraph, x: np.ndarray) -> np.ndarray:
                 v[name] = v[name] + DT * node.r * value
                 value = (v[name] >= node.v_threshold).astype(np.float64)
                 v[name] = np.where(value, node.v_reset, v[name])
+            elif isinstance(node, nir.I):
+                value = v[name] = v[name] + DT * node.r * value
             values[name] = value
-        counts += values["output"]
-    return counts
+    return values["output"]
 
 
-def print_results(net: Net, counts: np.ndarray, y: np.ndarray) -> None:
-    """What a reader wants to know of the trained network; ``counts`` come from its last call."""
-    top = np.sort(counts, axis=1)
-    ties = int((top[:, -1] == top[:, -2]).sum())
+def print_results(net: Net, potentials: np.ndarray, y: np.ndarray) -> None:
+    """What a reader wants to know of the trained network; ``potentials`` come from its last call."""
+    top = np.sort(potentials, axis=1)
+    margin = np.quantile(top[:, -1] - top[:, -2], 0.05)
     print(f"parameters {sum(p.numel() for p in net.parameters())}, steps {STEPS}")
-    print(
-        f"test accuracy {accuracy(counts, y):.4f}, {ties} of {len(y)} images with a tie for the most spikes"
-    )
+    print(f"test accuracy {accuracy(potentials, y):.4f}; 95 % of the images win by {margin:.2f} or more")
     print("firing rates on the test images:")
     for name, module in net.named_modules():
         if isinstance(module, IF):
@@ -309,8 +313,8 @@ def main() -> None:
     net = Net()
     train(net, torch.from_numpy(x_train), torch.from_numpy(y_train))
     print(f"train accuracy {accuracy(predict(net, torch.from_numpy(x_train)), y_train):.4f}")
-    counts = predict(net, torch.from_numpy(x_test))
-    print_results(net, counts, y_test)
+    potentials = predict(net, torch.from_numpy(x_test))
+    print_results(net, potentials, y_test)
 
     out.mkdir(parents=True, exist_ok=True)
     nir.write(out / "digits_sew.nir", to_nir(net))
@@ -319,12 +323,10 @@ def main() -> None:
     np.savez_compressed(out / "digits_calibration.npz", x=x_train[head], y=y_train[head])
 
     again = simulate(nir.read(out / "digits_sew.nir"), x_test)
-    differ = int((again != counts).sum())
-    print(
-        f"the file in NumPy: accuracy {accuracy(again, y_test):.4f}, {differ} spike counts differ from torch"
-    )
-    # torch adds up in float32 and in another order: a membrane potential exactly at threshold may tip over.
-    if differ > counts.size / 1000:
+    # torch adds up in float32 and in another order: a potential exactly at threshold may tip over.
+    differ = int((np.abs(again - potentials).max(axis=1) > 1e-3).sum())
+    print(f"the file in NumPy: accuracy {accuracy(again, y_test):.4f}, {differ} images differ from torch")
+    if differ > len(y_test) / 50:
         raise SystemExit("the NIR file does not compute what torch computed")
 
 

@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.savez(folder / "x.npz", x=data["x"][:20], y=data["y"][:20])
     compiled = ["compile", str(nirfiles.DIGITS), "--calibration", str(nirfiles.CALIBRATION)]
     assert main([*compiled, "-o", str(folder / "model.nmc")]) == 0
-    run = ["run", str(folder / "model.nmc"), "-i", str(folder / "x.npz"), "--record", "classifier.if"]
+    run = ["run", str(folder / "model.nmc"), "-i", str(folder / "x.npz"), "--record", "stage3.1.if2"]
     assert main([*run, "-o", str(folder / "trace.npz")]) == 0
     return folder
 
@@ -93,16 +93,15 @@ def test_run_counts_records_and_says_accuracy(made: Path, capsys: pytest.Capture
     assert report["samples"] == 20
     with np.load(made / "trace.npz") as trace, np.load(made / "x.npz") as data:
         assert set(trace.files) == {
-            *(f"{kind}/classifier.if" for kind in ("spikes", "u", "v")),
+            *(f"{kind}/stage3.1.if2" for kind in ("spikes", "u", "v")),
             "output",
             "classes",
             "meta",
         }
-        assert trace["spikes/classifier.if"].shape == (20, 8, 10)
+        assert trace["spikes/stage3.1.if2"].shape == (20, 8, 28, 2, 2)
         assert report["accuracy"]["integer"] == float((trace["classes"] == data["y"]).mean())
-        last = report["layers"][-1]
-        assert last["layer"] == "classifier.if"
-        assert last["spikes"] == int(trace["spikes/classifier.if"].sum())
+        (recorded,) = (row for row in report["layers"] if row["layer"] == "stage3.1.if2")
+        assert recorded["spikes"] == int(trace["spikes/stage3.1.if2"].sum())
 
 
 def test_every_engine_prints_the_same(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
