@@ -83,18 +83,34 @@ def load(
     return load_nir(Path(model), profile, dt)
 
 
-def export(model: str | Path | OpGraph, path: str | Path, **options: Any) -> None:
+def export(
+    model: str | Path | OpGraph | Any,
+    path: str | Path,
+    *,
+    input_shape: Sequence[int] | None = None,
+    steps: int | None = None,
+    **options: Any,
+) -> None:
     """Write a model as a NIR file: standard primitives for every reader, all semantics for nmc.
 
     Args:
-        model: see ``load``; a torch module goes through ``frontend.trace.trace`` first.
+        model: see ``load``; or a torch module, together with ``input_shape``.
         path: of the file.
-        options: of ``load``.
+        input_shape: of one sample in one step, without batch and time.
+        steps: T, where the model does not say.
+        options: of ``load``, or of ``frontend.trace.trace`` for a module.
 
     Raises:
-        NmcError: NMC-G05 for what NIR cannot say, NMC-W01 when the file cannot be written, those of ``load``.
+        NmcError: NMC-G05 for what NIR cannot say, NMC-W01 when the file cannot be written, those of ``load``
+            and ``trace``.
     """
-    write_nir(load(model, **options), path)
+    if input_shape is None:
+        graph = load(model, steps=steps, **options)
+    else:
+        from nmc.frontend.trace import trace  # heavy, and only modules need it
+
+        graph = trace(model, input_shape, steps=steps, **options)
+    write_nir(graph, path)
 
 
 def compile(
