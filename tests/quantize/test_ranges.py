@@ -1,0 +1,205 @@
+"""No network that the proof accepts leaves its bounds, however inputs are searched; wrong ones are caught."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import gen
+import numpy as np
+import pytest
+import quantnet
+
+from nmc import timing
+from nmc.backends import encode
+from nmc.backends.sim.reference import ReferenceEngine
+from nmc.chip import load_chip
+from nmc.errors import NmcError
+from nmc.frontend.float_engine import run_network
+from nmc.ir import (
+    Conv2d,
+    Encoding,
+    Fixed,
+    FloatNeuron,
+    InputNeuron,
+    Network,
+    Population,
+    Projection,
+    Stage,
+    frozen,
+)
+from nmc.quantize import calibrate, inputs, ranges
+from nmc.quantize.network import Quantizer
+from nmc.quantize.precision import Precision
+from nmc.quantize.ranges import Range
+from nmc.rules import verify
+
+STEPS = 6
+NETWORKS = 100
+GENERATIONS = 5
+POOL = 6
+
+
+def searched(network: Network, goal: str, seed: int) -> list[np.ndarray]:
+    """Inputs of ``GENERATIONS`` runs, each bred from those that drove u or v of ``goal`` furthest."""
+    rng = np.random.default_rng(seed)
+    neuron = network.inputs[0].neuron
+    x = gen.stimulus(network, POOL, STEPS, seed)
+    x[0], x[1] = neuron.highest, min(0, neuron.lowest)
+    runs = [x]
+    for _ in range(GENERATIONS - 1):
+        trace = ReferenceEngine().run(network, x, STEPS, [goal])
+        reach = np.maximum(*(np.abs(state[goal]).reshape(len(x), -1).max(1) for state in (trace.u, trace.v)))
+        best = x[np.argsort(-reach)[:2]]
+        children = np.repeat(best, POOL // 2, axis=0)
+        changed = rng.random(children.shape) < 0.1
+        x = np.where(changed, rng.integers(neuron.lowest, neuron.highest + 1, children.shape), children)
+        x[0] = best[0]
+        runs.append(x)
+    return runs
+
+
+def left(network: Network, bounds: tuple[Range, ...], x: np.ndarray) -> list[str]:
+    """Populations whose u or v left the bounds."""
+    names = [population.name for population in network.compute]
+    trace = ReferenceEngine().run(network, x, STEPS, names)
+    wrong = []
+    for item in bounds:
+        for kind in ("u", "v"):
+            values, (low, high) = getattr(trace, kind)[item.population], getattr(item, kind)
+            if values.min() < low or values.max() > high:
+                wrong.append(item.population)
+    return wrong
+
+
+def test_five_hundred_adversarial_runs_stay_within_the_bounds() -> None:
+    runs = 0
+    for seed in range(NETWORKS):
+        network = gen.quantize(timing.balance(gen.float_network(seed, STEPS), 62))
+        bounds = ranges.prove(network)
+        goals = [p.name for p in network.compute if hasattr(p.neuron, "vth")]
+        for x in searched(network, goals[seed % len(goals)], seed):
+            assert left(network, bounds, x) == [], seed
+            runs += 1
+    assert runs == 500
+
+
+def test_the_search_comes_close_to_the_bounds() -> None:
+    """A proof that allowed for much more than can happen would refuse networks for nothing."""
+    network = gen.quantize(timing.balance(gen.float_network(3, STEPS), 62))
+    bounds = {item.population: item for item in ranges.prove(network)}
+    first = network.projections[0].target
+    worst = max(
+        int(np.abs(ReferenceEngine().run(network, x, STEPS, [first]).u[first]).max())
+        for x in searched(network, first, 0)
+    )
+    assert worst > 0.3 * max(map(abs, bounds[first].u))
+
+
+@pytest.mark.parametrize("kind", ["u", "v"])
+def test_a_planted_wrong_bound_is_caught(kind: str) -> None:
+    """Bounds of half the size do not survive the same search, in nearly every network."""
+    caught = 0
+    for seed in range(12):
+        network = gen.quantize(timing.balance(gen.float_network(seed, STEPS), 62))
+        halved = tuple(
+            replace(item, **{kind: tuple(value // 4 for value in getattr(item, kind))})
+            for item in ranges.prove(network)
+        )
+        first = network.projections[0].target
+        caught += any(left(network, halved, x) for x in searched(network, first, seed))
+    assert caught >= 10
+
+
+# --- rescaling --------------------------------------------------------------------------------------
+
+
+def wide(kernel: int, channels: int, outputs: int = 4) -> Network:
+    """8-bit images into wide kernels: whole weights times whole payloads exceed what u holds."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 1, (outputs, channels, kernel, kernel)) / kernel
+    shape = (channels, kernel + 1, kernel + 1)
+    populations = (
+        Population("in", shape, InputNeuron(Encoding.GRADED), origin=("input",)),
+        Population("a", (outputs, 2, 2), FloatNeuron(frozen(1.0, np.float64)), origin=("conv",)),
+    )
+    projections = (Projection("p", "in", "a", Conv2d(), frozen(weight, np.float64)),)
+    return Network("wide", Stage.FLOAT, populations, projections, ("a",), 4)
+
+
+def pictures(channels: int, size: int, count: int = 12) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, channels, size, size)) / 255
+
+
+def quantized(network: Network, x: np.ndarray | None, bits: int) -> Network:
+    timed = timing.balance(network, 62)
+    statistics = None if x is None else calibrate.measure(timed, x)
+    result = Quantizer(Precision(bits), statistics, x)(timed)
+    verify(result, Stage.QUANTIZED)
+    ranges.prove(result)
+    return result
+
+
+@pytest.mark.parametrize("bits", [8, 5, 3, 2])
+@pytest.mark.parametrize("known", [True, False])
+def test_large_payloads_times_wide_kernels_are_rescaled_until_the_proof_holds(bits: int, known: bool) -> None:
+    network, x = wide(11, 8), pictures(8, 12)
+    result = quantized(network, x if known else None, bits)
+    assert max(map(abs, ranges.prove(result)[0].u)) <= 1 << 23
+
+
+def missed(integer: Network, x: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the current's variance that the integers miss."""
+    found = ReferenceEngine().run(integer, encode.encode(integer, x), 4, ["a"]).u["a"][:, 0]
+    return 1 - float(np.corrcoef(truth.reshape(-1), found.reshape(-1))[0, 1]) ** 2
+
+
+def test_the_split_between_payload_and_weight_bits_loses_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """968 inputs of 8 bits leave a weight about 1 bit; coarser pixels and finer weights follow the float."""
+    network, x = wide(11, 8), pictures(8, 12)
+    timed = timing.balance(network, 62)
+    truth = run_network(timed, x, 4, ["current/a"])["current/a"][:, 0]
+
+    split = quantized(network, x, 8)
+    assert split.inputs[0].neuron.highest < 255
+    assert missed(split, x, truth) < 0.05
+    monkeypatch.setattr(inputs, "COARSER_LEVELS", ())
+    with pytest.raises(NmcError, match="NMC-Q01 conv: even weights of one unit can reach"):
+        quantized(network, x, 8)
+
+
+def test_the_split_is_better_than_full_payloads_with_coarse_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, x = wide(5, 4), pictures(4, 6)
+    timed = timing.balance(network, 62)
+    truth = run_network(timed, x, 4, ["current/a"])["current/a"][:, 0]
+    split = missed(quantized(network, x, 8), x, truth)
+    monkeypatch.setattr(inputs, "COARSER_LEVELS", ())
+    finest = quantized(network, x, 8)
+    assert finest.inputs[0].neuron.highest == 255
+    assert split < 0.5 * missed(finest, x, truth)
+
+
+def test_where_there_is_room_the_finest_grid_stays() -> None:
+    x = np.rint(pictures(1, 4) * 15) / 15
+    assert quantized(wide(3, 1), x, 8).inputs[0].neuron.highest == 15
+
+
+def test_what_no_split_can_hold_is_refused_with_bound_and_limit() -> None:
+    """A relay's payload is exact and cannot be made coarser."""
+    network = gen.quantize(timing.balance(gen.float_network(0, STEPS), 62))
+    loud = [
+        replace(p, weight=Fixed(np.full(p.weight.mant.shape, 127), 12, 8, signed=True))
+        for p in network.projections
+    ]
+    with pytest.raises(NmcError, match=r"NMC-Q01 .* can reach [\d,]+, the chip holds [\d,]+; use fewer"):
+        ranges.prove(network.with_(projections=tuple(loud)))
+    assert load_chip("loihi2").state_bits == 24
+
+
+def test_a_readout_over_many_steps_of_few_bits_fits() -> None:
+    """Two bits on the coarsest grid are weights of 128; a finer grid leaves room for the sum over T."""
+    for bits in (2, 3, 8):
+        network = quantnet.network(threshold=None).with_(steps=64)
+        x = quantnet.images()
+        timed = timing.balance(network, 62)
+        result = Quantizer(Precision(bits), calibrate.measure(timed, x), x)(timed)
+        ranges.prove(result)
