@@ -66,6 +66,12 @@ class _Fire(torch.autograd.Function):  # type: ignore[misc]
         return grad / (1 + (torch.pi * x) ** 2)
 
 
+def fire(distance: Tensor) -> Tensor:
+    """1 where the distance to the threshold is above 0, with the gradient of a smooth step."""
+    spikes: Tensor = _Fire.apply(distance)
+    return spikes
+
+
 def apply(synapse: Synapse, weight: Tensor, x: Tensor) -> Tensor:
     """``nmc.synapse.apply`` in torch: x (rows, *source shape)."""
     if isinstance(synapse, Conv2d):
@@ -295,7 +301,7 @@ class AwareNetwork(nn.Module):  # type: ignore[misc]
             if threshold is None:
                 continue
             # The distance as a share of the threshold keeps the derivative's width that of the float network.
-            spike = _Fire.apply((v - threshold) / threshold.detach().clamp(min=1.0))
+            spike = fire((v - threshold) / threshold.detach().clamp(min=1.0))
             fired = spike.detach()
             v = v * (1 - fired) if neuron.drop is None else v - fired * self._drop(neuron, threshold)
             spikes.append(spike.float())
