@@ -29,7 +29,12 @@ class Table(nn.Module):
             if item.kind == "conv":
                 key = _key(item)
                 self.convs[key] = layer.Conv2d(
-                    channels[item.sources[0]], item.channels, item.kernel, item.stride, item.kernel // 2, bias=False
+                    channels[item.sources[0]],
+                    item.channels,
+                    item.kernel,
+                    item.stride,
+                    item.kernel // 2,
+                    bias=False,
                 )
                 self.norms[key] = layer.BatchNorm2d(item.channels)
                 self.neurons[key] = neuron.IFNode(v_reset=0.0)
@@ -60,7 +65,9 @@ class SewResNet(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.net = sew_resnet.sew_resnet18(cnf="ADD", spiking_neuron=neuron.IFNode, v_reset=0.0, detach_reset=True)
+        self.net = sew_resnet.sew_resnet18(
+            cnf="ADD", spiking_neuron=neuron.IFNode, v_reset=0.0, detach_reset=True
+        )
         self.net.fc.bias = None
         functional.set_step_mode(self.net, "m")
 
@@ -69,7 +76,7 @@ class SewResNet(nn.Module):
 
 
 def spikingjelly(folded: Folded) -> nn.Module:
-    """The folded network: convolutions hold the integers, batch norms add the biases, thresholds are whole."""
+    """The folded network: convolutions hold integers, batch norms add the biases, thresholds are whole."""
     model = folded.model
     net = SewResNet(model) if model.name.startswith("SEW") else Table(model)
     with torch.no_grad():
@@ -105,7 +112,9 @@ def _parts(net: nn.Module, model: Model) -> list[tuple[str, tuple[Any, Any, Any]
                 found.append((item.name, (*home.downsample, home.downsample_sn)))
             else:
                 number = part[-1]
-                found.append((item.name, tuple(getattr(home, f"{kind}{number}") for kind in ("conv", "bn", "sn"))))
+                found.append(
+                    (item.name, tuple(getattr(home, f"{kind}{number}") for kind in ("conv", "bn", "sn")))
+                )
     return found
 
 

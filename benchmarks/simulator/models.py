@@ -1,9 +1,10 @@
 """The networks that the simulators are timed on, as tables of layers; calibrated in torch, run as integers.
 
-SEW-ResNet-18 (ADD, IF neurons with hard reset) for 224 x 224 and 32 x 32 images, and the SEW form of the CIFAR
-ResNet-20. Weights are random; batch norm has gain 0.5 and one offset for all layers, bisected until the mean firing
-rate is 12 %, with the statistics of one batch of smooth random images. ``fold`` turns a calibrated network into 8-bit
-weights, whole biases and thresholds; ``network`` turns those into an nmc Network that computes the same spikes.
+SEW-ResNet-18 (ADD, IF neurons with hard reset) for 224 x 224 and 32 x 32 images, and the SEW form of the
+CIFAR ResNet-20. Weights are random; batch norm has gain 0.5 and one offset for all layers, bisected until
+the mean firing rate is 12 %, with the statistics of one batch of smooth random images. ``fold`` turns a calibrated
+network into 8-bit weights, whole biases and thresholds; ``network`` turns those into an nmc Network that
+computes the same spikes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ CLASSIFIER_TOP = 15
 
 @dataclass(frozen=True)
 class Layer:
-    """conv: convolution, batch norm, IF. pool: 3 x 3 maximum. add: sum of two. sources name earlier layers."""
+    """conv: convolution, batch norm, IF. pool: 3 x 3 maximum. add: sum of two. sources: earlier layers."""
 
     name: str
     kind: str
@@ -222,7 +223,7 @@ def _forward(model: Model, weights, x, offset: float):
 
 
 def network(folded: Folded) -> Network:
-    """The same integers on the chip's neurons: v in units of 1/64 weight, thresholds strict, SEW ADD as relays."""
+    """The same integers on the chip's neurons: v in 1/64 weight, thresholds strict, SEW ADD as relays."""
     model = folded.model
     populations = [
         Population(
