@@ -2,9 +2,9 @@
 
 SEW-ResNet-18 (ADD, IF neurons with hard reset) for 224 x 224 and 32 x 32 images, and the SEW form of the
 CIFAR ResNet-20. Weights are random; batch norm has gain 0.5 and one offset for all layers, bisected until
-the mean firing rate is 12 %, with the statistics of one batch of smooth random images. ``fold`` turns a calibrated
-network into 8-bit weights, whole biases and thresholds; ``network`` turns those into an nmc Network that
-computes the same spikes.
+the mean firing rate is 12 %, with the statistics of one batch of smooth random images. ``fold`` turns a
+calibrated network into 8-bit weights, whole biases and thresholds; ``network`` turns those into an nmc
+Network that computes the same spikes.
 """
 
 from __future__ import annotations
