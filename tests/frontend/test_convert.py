@@ -179,10 +179,10 @@ def test_long_runs_come_to_the_ann(seed: int, choices: dict) -> None:
     ann, x = residual(seed), frames(6, seed)
     target = value(ann, x)
     errors = []
-    for steps in (16, 512):
+    for steps in (16, 256):
         snn = convert(ann, x, steps, "max", **choices)
         errors.append(np.abs(value(snn, x, steps) - target).max() / np.abs(target).max())
-    assert errors[1] < 0.03
+    assert errors[1] < 0.05
     assert errors[1] < errors[0] / 4
 
 
@@ -254,6 +254,23 @@ def test_per_channel_scales_by_hand() -> None:
     )
     np.testing.assert_allclose(snn.nodes["second"].bias, [1 / 25, 1 / 13])
     np.testing.assert_allclose(snn.nodes["last"].weight, [[25, 13]])
+
+
+def test_edges_from_the_input_are_divided_too() -> None:
+    nodes: dict[str, og.Op] = {
+        "in": og.Input((2,)),
+        "fc": og.Linear([[1.0, 1.0], [0.0, 2.0]]),
+        "relu": og.ReLU(),
+        "last": og.Linear([[1.0, 1.0]]),
+        "out": og.Output(),
+    }
+    ann = og.OpGraph(nodes, (*itertools.pairwise(nodes), ("in", "relu")))
+    # relu = in + fc: (1 + 3, 2 + 4) = (4, 6) at most.
+    snn = convert(ann, np.array([[1.0, 2.0], [0.0, 0.0]]), 4, "max", per_channel=True)
+    (scale,) = snn.named(og.Scale)
+    assert snn.before(scale) == ("in",)
+    np.testing.assert_allclose(snn.nodes[scale].factor, [1 / 4, 1 / 6])
+    np.testing.assert_allclose(snn.nodes["fc"].weight, [[1 / 4, 1 / 4], [0, 2 / 6]])
 
 
 def test_the_percentile_is_taken_of_positive_activations() -> None:
@@ -474,6 +491,49 @@ def test_calibration_comes_closer_to_the_ann(reset: str, change: dict) -> None:
             snn = convert(ann, x, 8, "max", reset=reset, **(change if tuned else {}))
             errors[tuned] += error(snn, ann, x, 8)
     assert errors[True] < errors[False] / 2
+
+
+@pytest.mark.parametrize("correction", ["bias", "potential"])
+def test_the_correction_cancels_the_mean_error_of_channels(correction: str) -> None:
+    """From v0 = 0 every layer sends too little, the later the less."""
+    ann, x = residual(3), frames(64, 3)
+    names = ("a.relu1", "a.relu2", "b.relu")
+    wanted = run(ann, x, 1, record=names).values
+    gaps = []
+    for kind in ("none", correction):
+        snn = convert(ann, x, 8, "max", correction=kind, place="thresholds")
+        got = run(snn, x, 8, record=names).values
+        gaps.append(
+            sum(
+                np.abs(
+                    (got[n].mean(axis=1) * snn.nodes[n].threshold - wanted[n][:, 0]).mean(axis=(0, 2, 3))
+                ).sum()
+                for n in names
+            )
+        )
+    assert gaps[1] < gaps[0] / 4
+
+
+def test_compensation_takes_the_least_change_with_the_least_error() -> None:
+    # T = 4, scale 1: an input of 0.9 gives 3 spikes, an error of 0.15; from a gain of 1.2 on 4 spikes, 0.1.
+    # Gains so large that 1.0 fires 4 times too are no better for it.
+    data = np.array([[1.0], *[[0.9]] * 40])
+    snn = convert(unit(), data, 4, "max", compensation=True, place="thresholds", v0=0.5)
+    plain_ = convert(unit(), data, 4, "max", compensation=False, place="thresholds", v0=0.0)
+    tuned = convert(unit(), data, 4, "max", compensation=True, place="thresholds", v0=0.0)
+    assert plain_.nodes["relu"].threshold.item() == 1.0
+    assert tuned.nodes["relu"].threshold.item() == pytest.approx(1 / 1.2)
+    # From half a threshold 0.9 gives floor(0.5 + 3.6) = 4 spikes with a gain of 1, as with any up to 2.5.
+    assert snn.nodes["relu"].threshold.item() == 1.0
+    assert snn.nodes["relu"].v0.item() == 0.5
+
+
+def test_a_hard_reset_is_scaled_for_half_as_many_levels() -> None:
+    ann, x = residual(4), frames(32, 4)
+    form = normal_form(ann, "gated")
+    hard = measure(form, x, 8, Method(scale="least-error", reset="hard")).scales
+    soft = measure(form, x, 4, Method(scale="least-error")).scales
+    assert {n: s.item() for n, s in hard.items()} == {n: s.item() for n, s in soft.items()}
 
 
 def test_the_correction_of_the_readout_cancels_the_mean_error_of_every_class() -> None:

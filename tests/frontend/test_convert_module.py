@@ -90,10 +90,10 @@ def forward(module: nn.Module, x: np.ndarray) -> np.ndarray:
 
 def test_a_torchvision_style_resnet_in_one_call() -> None:
     module, x = net(), frames()
-    snn = convert(module, x, 512, "max")
+    snn = convert(module, x, 256, "max")
     expected = forward(module, x)
-    got = run(snn, x, 512, record=()).output / 512
-    assert np.abs(got - expected).max() < 0.03 * np.abs(expected).max()
+    got = run(snn, x, 256, record=()).output / 256
+    assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
     assert {"relu", "layer1.relu", "layer1.relu.2", "layer2.relu"} <= set(snn.named(og.Neuron))
 
 
