@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 import pytest
+from anns import block, chain, frames, residual, unit, value
 
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
 from nmc.frontend.conversion.activations import ClipFloor, plain
 from nmc.frontend.conversion.method import METHODS, Method, named
 from nmc.frontend.conversion.normal import normal_form
-from nmc.frontend.conversion.scales import measure
 from nmc.frontend.conversion.spiking import fold_scales, with_neurons
 from nmc.frontend.convert import convert
 from nmc.frontend.float_engine import run, run_network
@@ -24,102 +23,6 @@ STANDARD = (
     og.Input, og.Output, og.Conv2d, og.Linear, og.BatchNorm, og.Scale, og.Add, og.Sub, og.Concat,
     og.AvgPool, og.SumPool, og.Flatten, og.Neuron,
 )  # fmt: skip
-
-
-def chain(*ops: tuple[str, og.Op]) -> og.OpGraph:
-    names = [name for name, _ in ops]
-    return og.OpGraph(dict(ops), tuple(itertools.pairwise(names)))
-
-
-def unit(weight: float = 1.0) -> og.OpGraph:
-    """One ReLU, read with weight 1."""
-    return chain(
-        ("in", og.Input((1,))),
-        ("first", og.Linear([[weight]])),
-        ("relu", og.ReLU()),
-        ("last", og.Linear([[1.0]])),
-        ("out", og.Output()),
-    )
-
-
-def block(w1: float = 3.0, w2: float = 0.5) -> og.OpGraph:
-    """relu0 -> fc1 -> relu1 -> fc2 -(+ relu0)-> relu3 -> last, all of one unit."""
-    nodes: dict[str, og.Op] = {
-        "in": og.Input((1,)),
-        "fc0": og.Linear([[1.0]]),
-        "relu0": og.ReLU(),
-        "fc1": og.Linear([[w1]], [6.0]),
-        "relu1": og.ReLU(),
-        "fc2": og.Linear([[w2]], [-1.0]),
-        "add": og.Add(),
-        "relu3": og.ReLU(),
-        "last": og.Linear([[10.0]], [7.0]),
-        "out": og.Output(),
-    }
-    path = ["in", "fc0", "relu0", "fc1", "relu1", "fc2", "add", "relu3", "last", "out"]
-    return og.OpGraph(nodes, (*itertools.pairwise(path), ("relu0", "add")))
-
-
-def residual(seed: int, dyadic: bool = False) -> og.OpGraph:
-    """A net with batch norms, an identity and a projection shortcut, a concatenation, a scale and pools."""
-    rng = np.random.default_rng(seed)
-
-    def weights(*shape: int) -> np.ndarray:
-        if dyadic:
-            return rng.integers(-8, 9, shape) / 8
-        return rng.normal(0, 1 / math.sqrt(math.prod(shape[1:])), shape)
-
-    def norm(channels: int) -> og.BatchNorm:
-        return og.BatchNorm(
-            rng.normal(0, 0.2, channels), rng.uniform(0.5, 2, channels), rng.uniform(0.5, 2, channels),
-            rng.normal(0, 0.3, channels),
-        )  # fmt: skip
-
-    pad = {"padding": (1, 1)}
-    nodes: dict[str, og.Op] = {
-        "in": og.Input((2, 6, 6)),
-        "stem": og.Conv2d(weights(4, 2, 3, 3), None, **pad),
-        "stem.norm": norm(4),
-        "stem.relu": og.ReLU(),
-        "a.conv1": og.Conv2d(weights(4, 2, 3, 3), None, **pad, groups=2),
-        "a.norm1": norm(4),
-        "a.relu1": og.ReLU(),
-        "a.conv2": og.Conv2d(weights(4, 4, 3, 3), None, **pad),
-        "a.norm2": norm(4),
-        "a.add": og.Add(),
-        "a.relu2": og.ReLU(),
-        "b.conv": og.Conv2d(weights(3, 4, 3, 3), weights(3), (2, 2), (1, 1)),
-        "b.short": og.Conv2d(weights(3, 4, 1, 1), None, (2, 2)),
-        "b.relu": og.ReLU(),
-        "pool": og.AvgPool((2, 2), (2, 2)),
-        "joined": og.Concat(0),
-        "scale": og.Scale(np.array([1.0, 0.5, 2.0, 1.0, 4.0, 0.25, 1.0])[:, None, None]),
-        "last.relu": og.ReLU(),
-        "flat": og.Flatten(),
-        "fc": og.Linear(weights(5, 63), weights(5)),
-        "out": og.Output(),
-    }
-    edges = [
-        ("in", "stem"), ("stem", "stem.norm"), ("stem.norm", "stem.relu"), ("stem.relu", "a.conv1"),
-        ("a.conv1", "a.norm1"), ("a.norm1", "a.relu1"), ("a.relu1", "a.conv2"), ("a.conv2", "a.norm2"),
-        ("a.norm2", "a.add"), ("stem.relu", "a.add"), ("a.add", "a.relu2"), ("a.relu2", "b.conv"),
-        ("a.relu2", "b.short"), ("b.conv", "b.relu"), ("b.short", "b.relu"), ("a.relu2", "pool"),
-        ("b.relu", "joined"), ("pool", "joined"), ("joined", "scale"), ("scale", "last.relu"),
-        ("last.relu", "flat"), ("flat", "fc"), ("fc", "out"),
-    ]  # fmt: skip
-    if dyadic:
-        nodes = {name: op for name, op in nodes.items() if not isinstance(op, og.BatchNorm)}
-        edges = [(a.replace("norm", "conv"), b) for a, b in edges if "norm" not in b]
-        edges = [("stem" if a == "stem.conv" else a, b) for a, b in edges]
-    return og.OpGraph(nodes, tuple(edges))
-
-
-def frames(n: int, seed: int = 0, shape: tuple[int, ...] = (2, 6, 6)) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(0, 1, (n, *shape))
-
-
-def value(graph: og.OpGraph, x: np.ndarray, steps: int = 1) -> np.ndarray:
-    return run(graph, x, steps, record=()).output / steps
 
 
 # --- rates ------------------------------------------------------------------------------------------
@@ -441,111 +344,3 @@ def test_auto_follows_the_reset() -> None:
     assert named("auto", reset="hard") == METHODS["hard"]
     assert named("auto", reset="soft") == METHODS["auto"]
     assert named("hu", reset="hard").percentile == METHODS["hu"].percentile
-
-
-# --- silent layers ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_layer_that_is_never_active_is_kept_and_reported(method: str) -> None:
-    ann = block(w1=-9.0)
-    data = np.array([[2.0], [1.0]])
-    snn = convert(ann, data, 16, method)
-    assert "never active on the calibration data: relu1" in snn.notes
-    assert all(np.isfinite(v).all() for v in run(snn, data, 16).values.values())
-    # -9 * 2 + 6 = -12 is the largest magnitude; no bias of 6 per step reaches that in the first step.
-    assert not run(snn, data, 16).values["relu1"].any()
-
-
-def test_a_silent_channel_has_the_scale_of_its_layer() -> None:
-    ann = chain(
-        ("in", og.Input((1,))),
-        ("first", og.Linear([[2.0], [-1.0]])),
-        ("relu", og.ReLU()),
-        ("last", og.Linear([[1.0, 1.0]])),
-        ("out", og.Output()),
-    )
-    scales = measure(
-        normal_form(ann, "gated"), np.array([[1.0], [3.0]]), 4, Method(percentile=100, per_channel=True)
-    )
-    assert scales.scales["relu"].tolist() == [6.0, 6.0]
-    assert scales.silent == ()
-
-
-# --- calibration ------------------------------------------------------------------------------------
-
-
-def error(snn: og.OpGraph, ann: og.OpGraph, x: np.ndarray, steps: int) -> float:
-    return float(np.mean((value(snn, x, steps) - value(ann, x)) ** 2))
-
-
-@pytest.mark.parametrize("reset", ["soft", "hard"])
-@pytest.mark.parametrize(
-    "change", [{"compensation": True}, {"correction": "bias"}, {"correction": "potential"}]
-)
-def test_calibration_comes_closer_to_the_ann(reset: str, change: dict) -> None:
-    errors = {True: 0.0, False: 0.0}
-    for seed in range(3):
-        ann, x = residual(seed), frames(48, seed)
-        for tuned in errors:
-            snn = convert(ann, x, 8, "max", reset=reset, **(change if tuned else {}))
-            errors[tuned] += error(snn, ann, x, 8)
-    assert errors[True] < errors[False] / 2
-
-
-@pytest.mark.parametrize("correction", ["bias", "potential"])
-def test_the_correction_cancels_the_mean_error_of_channels(correction: str) -> None:
-    """From v0 = 0 every layer sends too little, the later the less."""
-    ann, x = residual(3), frames(64, 3)
-    names = ("a.relu1", "a.relu2", "b.relu")
-    wanted = run(ann, x, 1, record=names).values
-    gaps = []
-    for kind in ("none", correction):
-        snn = convert(ann, x, 8, "max", correction=kind, place="thresholds")
-        got = run(snn, x, 8, record=names).values
-        gaps.append(
-            sum(
-                np.abs(
-                    (got[n].mean(axis=1) * snn.nodes[n].threshold - wanted[n][:, 0]).mean(axis=(0, 2, 3))
-                ).sum()
-                for n in names
-            )
-        )
-    assert gaps[1] < gaps[0] / 4
-
-
-def test_compensation_takes_the_least_change_with_the_least_error() -> None:
-    # T = 4, scale 1: an input of 0.9 gives 3 spikes, an error of 0.15; from a gain of 1.2 on 4 spikes, 0.1.
-    # Gains so large that 1.0 fires 4 times too are no better for it.
-    data = np.array([[1.0], *[[0.9]] * 40])
-    snn = convert(unit(), data, 4, "max", compensation=True, place="thresholds", v0=0.5)
-    plain_ = convert(unit(), data, 4, "max", compensation=False, place="thresholds", v0=0.0)
-    tuned = convert(unit(), data, 4, "max", compensation=True, place="thresholds", v0=0.0)
-    assert plain_.nodes["relu"].threshold.item() == 1.0
-    assert tuned.nodes["relu"].threshold.item() == pytest.approx(1 / 1.2)
-    # From half a threshold 0.9 gives floor(0.5 + 3.6) = 4 spikes with a gain of 1, as with any up to 2.5.
-    assert snn.nodes["relu"].threshold.item() == 1.0
-    assert snn.nodes["relu"].v0.item() == 0.5
-
-
-def test_a_hard_reset_is_scaled_for_half_as_many_levels() -> None:
-    ann, x = residual(4), frames(32, 4)
-    form = normal_form(ann, "gated")
-    hard = measure(form, x, 8, Method(scale="least-error", reset="hard")).scales
-    soft = measure(form, x, 4, Method(scale="least-error")).scales
-    assert {n: s.item() for n, s in hard.items()} == {n: s.item() for n, s in soft.items()}
-
-
-def test_the_correction_of_the_readout_cancels_the_mean_error_of_every_class() -> None:
-    ann, x = residual(7), frames(32, 7)
-    snn = convert(ann, x, 4, "max", correction="bias")
-    gap = (value(snn, x, 4) - value(ann, x)).mean(axis=0)
-    np.testing.assert_allclose(gap, 0, atol=1e-9)
-
-
-def test_least_error_scales_beat_the_maximum_at_few_steps() -> None:
-    ann, x = residual(4), frames(64, 4)
-    errors = [
-        error(convert(ann, x, 4, "max", v0=0.5, scale=s), ann, x, 4) for s in ("least-error", "percentile")
-    ]
-    assert errors[0] < errors[1]

@@ -29,7 +29,8 @@ MAX_VALUES = 1 << 21
 SEARCH_VALUES = 1 << 12
 """Neurons times samples that a search of a gain looks at."""
 GAINS = np.array([1.0, 0.9, 1.1, 0.8, 1.2, 1.3, 1.4, 1.5, 1.7, 2.0, 2.5])
-"""What a layer's input may be multiplied by; of equally good ones the first. Gains far above 1 make up for what hard resets throw away."""
+"""What a layer's input may be multiplied by; of equally good ones the first. Gains far
+above 1 make up for what hard resets throw away."""
 ROUNDS = 2
 """Corrections per layer: the second one sees what the clip at T spikes left of the first."""
 
