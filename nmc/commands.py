@@ -15,7 +15,7 @@ from nmc.bundle import Bundle, is_bundle
 from nmc.chip import load_chip
 from nmc.errors import CATALOGUE, EXIT_OK, NmcError
 from nmc.npzfiles import Samples, is_trace, read_samples, read_trace, write_trace
-from nmc.passes import PassDone, describe
+from nmc.passes import PassDone, describe, pipeline
 from nmc.progress import Reporter
 from nmc.reports import layout
 from nmc.reports.build import build_report, names_of
@@ -71,11 +71,12 @@ def compile_model(
             "NMC-U01", "nmc compile", "--out is missing", "say where the bundle goes: -o model.nmc"
         )
     chip = load_chip(options["chip"])
+    passes = [step.name for step in pipeline(chip, None)]
+    if print_after not in (None, *passes):
+        raise NmcError("NMC-U03", str(print_after), "is no pass", f"passes are: {', '.join(passes)}")
     data = None if calibration is None else read_samples(calibration).x
     observer = PassObserver(progress, print_after)
     bundle = api.compile(model, data=data, observe=observer, **{**options, "chip": chip})
-    if print_after is not None and print_after not in observer.seconds:
-        raise NmcError("NMC-U03", print_after, "is no pass", f"passes are: {', '.join(observer.seconds)}")
     report = layout.document(api.report(bundle))
     tables, facts = report.tables, report.facts
     members: dict[str, Any] = {"report": report.data}

@@ -13,7 +13,17 @@ from nmc.backends import encode
 from nmc.backends.base import Engine
 from nmc.errors import InternalError
 from nmc.frontend.float_engine import as_trains, current, run_network
-from nmc.ir import Fixed, FixedNeuron, FloatArray, InputNeuron, IntArray, Network, Population, Stage
+from nmc.ir import (
+    Fixed,
+    FixedNeuron,
+    FloatArray,
+    FloatNeuron,
+    InputNeuron,
+    IntArray,
+    Network,
+    Population,
+    Stage,
+)
 from nmc.quantize import ranges
 from nmc.reports.document import Column, Document, Table
 
@@ -104,7 +114,15 @@ def compare_layers(
         part = slice(start, start + BATCH)
         _add_batch(float_network, integer_network, x[part], encoded[part], engine, sums)
     proven = {item.population: item for item in ranges.prove(integer_network)}
-    rows = [_row(integer_network[name], one, max(map(abs, proven[name].u))) for name, one in sums.items()]
+    rows = [
+        _row(
+            integer_network[name],
+            one,
+            max(map(abs, proven[name].u)),
+            _own_scales(float_network, integer_network, name),
+        )
+        for name, one in sums.items()
+    ]
     # A stable sort: layers without loss stay in the network's order.
     return tuple(sorted(rows, key=lambda row: math.inf if row.snr_db is None else round(row.snr_db, 3)))
 
@@ -169,10 +187,23 @@ def _bias(population: Population) -> IntArray:
     return spec.bias_value(population.bias)
 
 
-def _row(population: Population, sums: _Sums, u_proven: int) -> LayerFit:
+def _own_scales(float_network: Network, integer_network: Network, name: str) -> bool:
+    """Whether a population's channels have scales of their own: integer over float thresholds differ.
+
+    A strict threshold is up to one mantissa below the scaled one, so equal scales differ by that much.
+    """
+    before, after = float_network[name].neuron, integer_network[name].neuron
+    if not (isinstance(before, FloatNeuron) and isinstance(after, FixedNeuron)):
+        return False
+    if before.threshold is None or after.vth is None:
+        return False
+    low, high = after.vth.mant / before.threshold, (after.vth.mant + 1) / before.threshold
+    return bool(np.max(low) > np.min(high))
+
+
+def _row(population: Population, sums: _Sums, u_proven: int, per_channel: bool) -> LayerFit:
     neuron = population.neuron
     vth = neuron.vth if isinstance(neuron, FixedNeuron) else None
-    per_channel = vth is not None and len(np.unique(vth.mant)) > 1
     silent = isinstance(neuron, FixedNeuron) and vth is None
     product, a, b = (float(value) for value in sums.products)
     return LayerFit(
