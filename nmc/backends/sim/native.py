@@ -23,6 +23,7 @@ from nmc.ir import Encoding, FixedNeuron, InputNeuron, IntArray, Network, Projec
 GROUP_BYTES = 64 << 20
 """Images run together while their maps stay below this; larger groups share weight loads on small maps."""
 GROUP_IMAGES = 16
+STEPS_LIMIT = (1 << 31) - 1
 SMALL_BYTES = 128 << 20
 """Runs below this are not checked against the free memory."""
 
@@ -146,12 +147,14 @@ class _Run:
         self.steps, self.threads = steps, threads
         (source,) = self.network.inputs
         assert isinstance(source.neuron, InputNeuron)
+        if steps > STEPS_LIMIT:
+            raise NmcError("NMC-U02", "steps", f"{steps:,} are asked for, {STEPS_LIMIT:,} are allowed")
         if source.neuron.encoding is Encoding.SPIKES:
             x = encode.train_of(self.network, x, steps)
-        self.x = np.ascontiguousarray(x, np.int64)
         self.samples = len(x)
         self.group = self._group_size()
-        self._check_memory(record)
+        self._check_memory(x, record)
+        self.x = np.ascontiguousarray(x, np.int64)
         self.arrays = {p.name: self._arrays(p.name, p.name in record) for p in self.network.populations}
         populations, projections = len(self.network.populations), len(self.network.projections)
         self.counters = {
@@ -164,11 +167,12 @@ class _Run:
         more = max(1, self.plan.bytes(2, self.steps) - one)
         return int(min(self.samples, GROUP_IMAGES, max(1, GROUP_BYTES // more)))
 
-    def _check_memory(self, record: Collection[str]) -> None:
+    def _check_memory(self, x: IntArray, record: Collection[str]) -> None:
         """Refuse before anything is allocated."""
+        copied = 0 if x.flags.c_contiguous and x.dtype == np.int64 else x.size * 8
         recorded = sum(self.network[name].size for name in record) * self.samples * self.steps * 4 * 3
         working = sum(self.network[name].size for name in record) * self.group * min(self.steps, 32) * 4 * 2
-        needed = self.plan.bytes(self.group, self.steps) + recorded + working
+        needed = self.plan.bytes(self.group, self.steps) + copied + recorded + working
         if needed < SMALL_BYTES:
             return
         there = available_bytes()
