@@ -61,12 +61,19 @@ def geometry(shape: Shape) -> tuple[int, int, int]:
     return int(np.prod(shape, dtype=np.int64)), 1, 1
 
 
+def fixed_weight(projection: Projection) -> Fixed:
+    """The weight. Its mantissas are used as they are: ``value`` would keep a second copy of a large network."""
+    if not isinstance(projection.weight, Fixed) or projection.weight.exp < 0:
+        raise InternalError(f"projection {projection.name} has no integer weight")
+    return projection.weight
+
+
 def split_weight(projection: Projection) -> tuple[IntArray, int]:
-    """The integer weight as mantissas without common trailing zero bits, and the shift that restores it."""
-    weight = projection.integer_weight
-    bits = int(np.bitwise_or.reduce(np.abs(weight), axis=None)) if weight.size else 0
-    shift = (bits & -bits).bit_length() - 1 if bits else 0
-    return weight >> shift, shift
+    """Mantissas without common trailing zero bits, and the shift that makes weights of them."""
+    weight = fixed_weight(projection)
+    bits = int(np.bitwise_or.reduce(np.abs(weight.mant), axis=None)) if weight.mant.size else 0
+    common = (bits & -bits).bit_length() - 1 if bits else 0
+    return weight.mant >> common, weight.exp + common
 
 
 def payload_ranges(network: Network) -> dict[str, Range]:
@@ -87,15 +94,16 @@ def current_range(projections: tuple[Projection, ...], payloads: dict[str, Range
     low = high = 0
     for projection in projections:
         smallest, largest = payloads[projection.source]
-        weight = projection.integer_weight
+        weight = fixed_weight(projection)
         if isinstance(projection.synapse, Conv2d | Dense):
-            rows = weight.reshape(weight.shape[0], -1)
-            positive, negative = np.maximum(rows, 0).sum(axis=1), np.minimum(rows, 0).sum(axis=1)
+            rows = weight.mant.reshape(len(weight.mant), -1)
+            total, size = rows.sum(axis=1), np.abs(rows).sum(axis=1)
         else:
             taps = int(np.prod(getattr(projection.synapse, "kernel", (1,))))
-            positive, negative = np.maximum(weight, 0) * taps, np.minimum(weight, 0) * taps
-        low += int(min((positive * smallest + negative * largest).min(), 0))
-        high += int(max((positive * largest + negative * smallest).max(), 0))
+            total, size = weight.mant * taps, np.abs(weight.mant) * taps
+        positive, negative = (size + total) // 2, (total - size) // 2
+        low += int(min((positive * smallest + negative * largest).min(), 0)) << weight.exp
+        high += int(max((positive * largest + negative * smallest).max(), 0)) << weight.exp
     return low, high
 
 
