@@ -62,7 +62,7 @@ def geometry(shape: Shape) -> tuple[int, int, int]:
 
 
 def fixed_weight(projection: Projection) -> Fixed:
-    """The weight. Its mantissas are used as they are: ``value`` would keep a second copy of a large network."""
+    """The weight; its mantissas are used as they are, since ``value`` would be a second copy."""
     if not isinstance(projection.weight, Fixed) or projection.weight.exp < 0:
         raise InternalError(f"projection {projection.name} has no integer weight")
     return projection.weight
