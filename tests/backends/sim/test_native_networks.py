@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import gen
+import numpy as np
 import pytest
 from same import differences
 
 from nmc import timing
 from nmc.backends.sim.native import NativeEngine
 from nmc.backends.sim.reference import ReferenceEngine
+from nmc.ir import (
+    Conv2d,
+    Encoding,
+    Fixed,
+    FixedNeuron,
+    GradedRelay,
+    Identity,
+    InputNeuron,
+    Network,
+    Population,
+    Projection,
+    Stage,
+)
 
 NETWORKS = 200
 CHUNK = 20
@@ -63,3 +77,59 @@ def test_any_number_of_steps(steps: int) -> None:
         truth = ReferenceEngine().run(network, x, steps, names)
         wrong = differences(truth, NativeEngine(1).run(network, x, steps, names))
         assert not wrong, f"seed {seed}: {wrong}"
+
+
+def _pyramid(encoding: Encoding) -> Network:
+    """Maps from 1 MB to a few bytes: the engine runs the first images one by one and the last together.
+
+    Early maps are read again late, across the engine's phases.
+    """
+    rng = np.random.default_rng(0)
+    source = Population("input", (2, 64, 64), InputNeuron(encoding, highest=3), max_payload=3, level=0)
+    populations, projections = [source], []
+
+    def add(
+        name: str,
+        sources: dict[str, tuple[int, int]],
+        channels: int,
+        size: int,
+        relay: bool,
+        threshold: int = 600,
+    ) -> None:
+        shape = (channels, size, size)
+        for other, (kernel, stride) in sources.items():
+            below = next(p for p in populations if p.name == other).shape[0]
+            if relay:
+                op, weight = Identity(), Fixed(np.array(1), 0, 8, True)
+            else:
+                op = Conv2d((stride, stride), (kernel // 2, kernel // 2))
+                weight = Fixed(rng.integers(-90, 128, (channels, below, kernel, kernel)), 0, 8, True)
+            projections.append(Projection(f"{other}->{name}", other, name, op, weight))
+        neuron = GradedRelay() if relay else _integrator(threshold)
+        populations.append(Population(name, shape, neuron, max_payload=2, level=len(populations)))
+
+    add("a", {"input": (3, 1)}, 8, 64, relay=False)
+    add("b", {"a": (3, 2)}, 8, 32, relay=False)
+    add("c", {"b": (3, 1), "a": (1, 2)}, 8, 32, relay=False)
+    add("d", {"b": (1, 1), "c": (1, 1)}, 8, 32, relay=True)
+    add("e", {"d": (5, 4), "a": (1, 8)}, 33, 8, relay=False)
+    add("f", {"e": (3, 4), "d": (3, 16)}, 40, 2, relay=False)
+    return Network("pyramid", Stage.QUANTIZED, tuple(populations), tuple(projections), ("f", "e"), 40)
+
+
+def _integrator(threshold: int) -> FixedNeuron:
+    zero, full = Fixed(np.array(0), -12, 12, False), Fixed(np.array(4000), -12, 12, False)
+    return FixedNeuron(Fixed(np.array(threshold), 6, 17, False), full, zero)
+
+
+@pytest.mark.parametrize("encoding", [Encoding.SPIKES, Encoding.GRADED])
+@pytest.mark.parametrize(("samples", "steps"), [(5, 24), (3, 40)])
+def test_large_and_small_maps(encoding: Encoding, samples: int, steps: int) -> None:
+    network = _pyramid(encoding)
+    x = gen.stimulus(network, samples, steps, 1)
+    names = [population.name for population in network.populations]
+    truth = ReferenceEngine().run(network, x, steps, names)
+    assert min(truth.counts.spikes[name] for name in names) > 100
+    for threads in (1, 2):
+        wrong = differences(truth, NativeEngine(threads).run(network, x, steps, names))
+        assert not wrong, f"{threads} threads: {wrong}"

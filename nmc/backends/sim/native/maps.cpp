@@ -8,6 +8,7 @@ namespace nmc {
 
 void Map::allocate(const Population &of, int image_count, int step_count, Arena &arena) {
   population = &of;
+  owns = true;
   images = image_count;
   steps = of.constant ? 1 : step_count;
   data = static_cast<uint8_t *>(arena.take(image_stride() * images * of.payload_bytes()));
@@ -18,12 +19,38 @@ void Map::allocate(const Population &of, int image_count, int step_count, Arena 
 }
 
 void Map::release(Arena &arena) {
-  if (!data) return;
-  arena.give(data);
+  if (owns && data) arena.give(data);
   data = nullptr;
   for (const std::unique_ptr<Lists> &list : lists)
     for (const void *buffer : list->buffers) arena.give(buffer);
   lists.clear();
+}
+
+Map Map::slice(int first, int count) const {
+  Map part;
+  part.population = population;
+  part.images = count;
+  part.steps = steps;
+  part.data = data + first * image_stride() * population->payload_bytes();
+  part.image_events.assign(image_events.begin() + first, image_events.begin() + first + count);
+  part.image_grades.assign(image_grades.begin() + first, image_grades.begin() + first + count);
+  if (!row_events.empty()) {
+    const size_t rows = static_cast<size_t>(steps) * population->height, from = first * rows, to = from + count * rows;
+    part.row_events.assign(row_events.begin() + from, row_events.begin() + to);
+    part.row_grades.assign(row_grades.begin() + from, row_grades.begin() + to);
+  }
+  return part;
+}
+
+void Map::absorb(const Map &part, int first) {
+  std::copy(part.image_events.begin(), part.image_events.end(), image_events.begin() + first);
+  std::copy(part.image_grades.begin(), part.image_grades.end(), image_grades.begin() + first);
+  if (part.row_events.empty()) return;
+  row_events.resize(row_count());
+  row_grades.resize(row_count());
+  const size_t at = static_cast<size_t>(first) * steps * population->height;
+  std::copy(part.row_events.begin(), part.row_events.end(), row_events.begin() + at);
+  std::copy(part.row_grades.begin(), part.row_grades.end(), row_grades.begin() + at);
 }
 
 namespace {

@@ -56,6 +56,12 @@ struct Map {
   }
   MapView view() const { return {data, image_stride(), population->constant ? 0 : step_stride()}; }
 
+  bool owns = false;
+
+  // A view of some images, with their counts.
+  Map slice(int first, int count) const;
+  // Takes the counts of a slice that has been computed.
+  void absorb(const Map &slice, int first);
   void allocate(const Population &of, int image_count, int step_count, Arena &arena);
   void release(Arena &arena);
 };

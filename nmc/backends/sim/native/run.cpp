@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "layer.h"
+#include "phases.h"
 
 namespace nmc {
 
@@ -49,52 +50,92 @@ class Run {
  public:
   Run(Plan &plan, const Request &request)
       : plan_(plan), request_(request), team_(request.threads), maps_(plan.populations.size()),
-        states_(plan.populations.size()) {}
+        whole_(plan.populations.size()), states_(plan.populations.size()) {}
 
-  ~Run() {
-    plan_.arena.give_all();
-  }
+  ~Run() { plan_.arena.give_all(); }
 
   void all() {
     const int length = chunk_length(request_.steps);
-    for (int start = 0; start < request_.steps; start += length) {
-      start_ = start;
-      steps_ = std::min(length, request_.steps - start);
-      for (size_t i = 0; i < plan_.populations.size(); i++) one(static_cast<int>(i));
+    phases_ = make_phases(plan_, request_.images, length);
+    for (start_ = 0; start_ < request_.steps; start_ += length) {
+      steps_ = std::min(length, request_.steps - start_);
+      for (const Phase &phase : phases_) {
+        for (first_image_ = 0; first_image_ < request_.images; first_image_ += phase.group) {
+          images_ = std::min(phase.group, request_.images - first_image_);
+          range(phase);
+        }
+        free_wholes(phase);
+      }
     }
   }
 
  private:
-  bool first() const { return start_ == 0; }
-  bool last() const { return start_ + steps_ == request_.steps; }
+  bool first_chunk() const { return start_ == 0; }
+  bool last_chunk() const { return start_ + steps_ == request_.steps; }
 
-  void one(int index) {
+  // Whether a population's map is kept for all images: read by a later phase, or by later chunks.
+  bool is_whole(int index, const Phase &phase) const {
+    const Population &p = plan_.populations[index];
+    return p.last_use >= phase.last || (p.constant && !(first_chunk() && last_chunk()));
+  }
+
+  // Some images through one phase.
+  void range(const Phase &phase) {
+    for (int i = 0; i < phase.first; i++)
+      if (whole_[i].data) maps_[i] = whole_[i].slice(first_image_, images_);
+    for (int i = phase.first; i < phase.last; i++) one(i, phase);
+    for (int i = 0; i < phase.last; i++) maps_[i].release(plan_.arena);
+  }
+
+  void one(int index, const Phase &phase) {
     const auto began = std::chrono::steady_clock::now();
     const Population &p = plan_.populations[index];
     Map &map = maps_[index];
     Recording recording;
-    if (!p.constant || first()) {
-      map.allocate(p, request_.images, steps_, plan_.arena);
-      std::vector<Tally> tallies(team_.size(), Tally(p, request_.images));
+    const bool whole = is_whole(index, phase);
+    if (!p.constant || first_chunk()) {
+      if (whole && !whole_[index].data) whole_[index].allocate(p, request_.images, steps_, plan_.arena);
+      if (whole) map = whole_[index].slice(first_image_, images_);
+      else map.allocate(p, images_, steps_, plan_.arena);
+      std::vector<Tally> tallies(team_.size(), Tally(p, images_));
       if (p.kind == NMC_INPUT) read_input(p, map);
       else compute(index, recording, tallies);
       if (p.kind != NMC_NEURON) tallies = count_map(plan_, map, team_);
       take_counts(plan_, index, map, tallies, p.constant ? request_.steps : 1, request_.counters);
+      if (whole) whole_[index].absorb(map, first_image_);
+    } else {
+      map = whole_[index].slice(first_image_, images_);
     }
     write_results(index, recording);
     if (recording.u) plan_.arena.give(recording.u);
     if (recording.v) plan_.arena.give(recording.v);
-    release(index);
+    for (int i = 0; i <= index; i++)
+      if (plan_.populations[i].last_use <= index) maps_[i].release(plan_.arena);
     request_.counters.nanoseconds[index] += (std::chrono::steady_clock::now() - began) / std::chrono::nanoseconds(1);
+  }
+
+  // Frees what no later phase or chunk reads.
+  void free_wholes(const Phase &phase) {
+    for (int i = 0; i < phase.last; i++) {
+      const Population &p = plan_.populations[i];
+      if (p.last_use < phase.last && (!p.constant || last_chunk())) whole_[i].release(plan_.arena);
+    }
+    if (!last_chunk()) return;
+    for (int i = phase.first; i < phase.last; i++) {
+      if (states_[i].u) plan_.arena.give(states_[i].u);
+      if (states_[i].v) plan_.arena.give(states_[i].v);
+      states_[i] = {};
+    }
   }
 
   void read_input(const Population &p, Map &map) {
     const int64_t highest = p.wide ? INT32_MAX : std::min(255, p.max_payload), lowest = p.wide ? INT32_MIN : 0;
     const size_t elements = p.channels * p.pixels();
-    std::vector<char> good(request_.images, 1);
-    team_.each(request_.images, [&](int64_t image, int) {
+    std::vector<char> good(images_, 1);
+    team_.each(images_, [&](int64_t image, int) {
       for (int t = 0; t < map.steps; t++) {
-        const int64_t *from = request_.x + image * request_.x_stride + (p.constant ? 0 : (start_ + t) * elements);
+        const int64_t *from =
+            request_.x + (first_image_ + image) * request_.x_stride + (p.constant ? 0 : (start_ + t) * elements);
         const size_t to = image * map.image_stride() + t * map.step_stride();
         good[image] &= p.wide ? fill(from, reinterpret_cast<int32_t *>(map.data) + to, p, lowest, highest)
                               : fill(from, map.data + to, p, lowest, highest);
@@ -107,19 +148,21 @@ class Run {
     const Population &p = plan_.populations[index];
     const nmc_result &result = request_.results[index];
     State &state = states_[index];
-    const size_t neurons = p.step_elements() * request_.images;
     if (p.kind == NMC_NEURON) {
-      const bool chunked = !(first() && last());
-      if (first() && (chunked || result.final_v)) state.v = plan_.arena.take_array<int32_t>(neurons);
-      if (first() && chunked && p.keep_u.present) state.u = plan_.arena.take_array<int32_t>(neurons);
-      state.carried = !first();
+      const size_t all = p.step_elements() * request_.images;
+      const bool chunked = !(first_chunk() && last_chunk());
+      if (!state.v && (chunked || result.final_v)) state.v = plan_.arena.take_array<int32_t>(all);
+      if (!state.u && chunked && p.keep_u.present) state.u = plan_.arena.take_array<int32_t>(all);
       if (result.u || result.v) {
-        recording.u = plan_.arena.take_array<int32_t>(neurons * steps_);
-        recording.v = plan_.arena.take_array<int32_t>(neurons * steps_);
+        recording.u = plan_.arena.take_array<int32_t>(p.step_elements() * images_ * steps_);
+        recording.v = plan_.arena.take_array<int32_t>(p.step_elements() * images_ * steps_);
       }
     }
-    run_layer({plan_, index, maps_, request_.images, steps_, state, recording, team_, request_.counters,
-               tallies});
+    State here = state;
+    here.carried = !first_chunk();
+    if (here.u) here.u += first_image_ * p.step_elements();
+    if (here.v) here.v += first_image_ * p.step_elements();
+    run_layer({plan_, index, maps_, images_, steps_, here, recording, team_, request_.counters, tallies});
   }
 
   void write_results(int index, const Recording &recording) {
@@ -127,18 +170,18 @@ class Run {
     const nmc_result &result = request_.results[index];
     const size_t elements = p.channels * p.pixels();
     if (result.spikes || result.u || result.v) {
-      team_.each(static_cast<int64_t>(request_.images) * steps_, [&](int64_t task, int) {
+      team_.each(static_cast<int64_t>(images_) * steps_, [&](int64_t task, int) {
         const size_t image = task / steps_, t = task % steps_;
-        const size_t to = (image * request_.steps + start_ + t) * elements;
+        const size_t to = ((first_image_ + image) * request_.steps + start_ + t) * elements;
         const size_t record = (image * steps_ + t) * p.step_elements();
         if (result.spikes) unpack_step(p, maps_[index], image, t, result.spikes + to);
         if (result.u) write_state(recording.u, record, result.u + to, p);
         if (result.v) write_state(recording.v, record, result.v + to, p);
       });
     }
-    if (result.total) add_totals(p, maps_[index], result.total);
-    if (result.final_v && last())
-      for (int image = 0; image < request_.images; image++)
+    if (result.total) add_totals(p, maps_[index], result.total + first_image_ * elements);
+    if (result.final_v && last_chunk())
+      for (size_t image = first_image_; image < static_cast<size_t>(first_image_ + images_); image++)
         write_state(states_[index].v, image * p.step_elements(), result.final_v + image * elements, p);
   }
 
@@ -156,34 +199,21 @@ class Run {
   void add_totals(const Population &p, const Map &map, int64_t *total) {
     const size_t elements = p.channels * p.pixels();
     std::vector<int32_t> step(elements);
-    for (int image = 0; image < request_.images; image++)
+    for (int image = 0; image < images_; image++)
       for (int t = 0; t < steps_; t++) {
         unpack_step(p, map, image, t, step.data());
         for (size_t i = 0; i < elements; i++) total[image * elements + i] += step[i];
       }
   }
 
-  // Frees the maps whose last reader has run. Constant maps stay until the last chunk.
-  void release(int index) {
-    for (size_t i = 0; i <= static_cast<size_t>(index); i++) {
-      const Population &p = plan_.populations[i];
-      const bool read = p.last_use <= index;
-      if (read && (!p.constant || last())) maps_[i].release(plan_.arena);
-    }
-    if (last()) {
-      State &state = states_[index];
-      if (state.u) plan_.arena.give(state.u);
-      if (state.v) plan_.arena.give(state.v);
-      state = {};
-    }
-  }
-
   Plan &plan_;
   const Request &request_;
   Team team_;
-  std::vector<Map> maps_;
+  std::vector<Phase> phases_;
+  std::vector<Map> maps_;   // of the images that are running
+  std::vector<Map> whole_;  // of all images, where a later phase or chunk reads them
   std::vector<State> states_;
-  int start_ = 0, steps_ = 0;
+  int start_ = 0, steps_ = 0, first_image_ = 0, images_ = 0;
 };
 
 }  // namespace
@@ -191,25 +221,30 @@ class Run {
 void run(Plan &plan, const Request &request) { Run(plan, request).all(); }
 
 int64_t run_bytes(const Plan &plan, int images, int steps) {
-  const int64_t stored = chunk_length(steps);
-  int64_t live = 0, peak = 0, states = 0;
-  std::vector<int64_t> size(plan.populations.size());
-  for (size_t i = 0; i < plan.populations.size(); i++) {
-    const Population &p = plan.populations[i];
-    const int64_t sites = static_cast<int64_t>(p.step_elements()) * images * (p.constant ? 1 : stored);
-    // The map, and lists of at most half of its sites (denser maps take the dense path) or of all of them, valued.
-    const int64_t entries = p.wide ? sites * 8 : sites * 4 / 2;
-    const int64_t offsets = static_cast<int64_t>(p.height) * (p.width + 1) * images * (p.constant ? 1 : stored) * 4;
-    size[i] = sites * static_cast<int64_t>(p.payload_bytes()) + entries + offsets;
-    if (stored < steps && p.kind == NMC_NEURON) states += static_cast<int64_t>(p.step_elements()) * images * 8;
-    live += size[i];
-    peak = std::max(peak, live);
-    for (size_t j = 0; j <= i; j++) {
-      if (plan.populations[j].last_use <= static_cast<int>(i) && !plan.populations[j].constant) {
-        live -= size[j];
-        size[j] = 0;
-      }
+  const int stored = chunk_length(steps);
+  int64_t peak = 0, held = 0, states = 0;
+  std::vector<int64_t> whole(plan.populations.size(), 0);
+  for (const Phase &phase : make_phases(plan, images, stored)) {
+    int64_t live = 0;
+    std::vector<int64_t> size(plan.populations.size(), 0);
+    for (int i = phase.first; i < phase.last; i++) {
+      const Population &p = plan.populations[i];
+      const int64_t map = map_bytes(p, stored), sites = map / static_cast<int64_t>(p.payload_bytes());
+      // Lists of at most half of the sites (denser maps take the dense path), or of all of them with values.
+      const int64_t lists = p.wide ? sites * 8 : sites * 2;
+      const int64_t offsets = static_cast<int64_t>(p.height) * (p.width + 1) * (p.constant ? 1 : stored) * 4;
+      if (p.last_use >= phase.last || p.constant) held += whole[i] = map * images;
+      else size[i] = map * phase.group;
+      size[i] += (lists + offsets) * phase.group;
+      if (p.kind == NMC_NEURON && (stored < steps || p.is_output))
+        states += static_cast<int64_t>(p.step_elements()) * images * 8;
+      live += size[i];
+      peak = std::max(peak, live + held);
+      for (int j = phase.first; j <= i; j++)
+        if (plan.populations[j].last_use <= i) live -= size[j], size[j] = 0;
     }
+    for (int i = 0; i < phase.last; i++)
+      if (plan.populations[i].last_use < phase.last && !plan.populations[i].constant) held -= whole[i], whole[i] = 0;
   }
   return peak + states + plan.packed_bytes();
 }
