@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nmc import bundle as bundle_format
 from nmc import fitting
 from nmc.backends import encode
-from nmc.backends.base import Counts, Trace
+from nmc.backends.base import Trace
 from nmc.backends.compare import Verification, compare
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle
@@ -31,23 +31,37 @@ from nmc.partition.check import check_mapping
 from nmc.partition.fit import Fit
 from nmc.partition.tile import OBJECTIVES, Objective
 from nmc.passes import PassDone, after_quantize, pipeline, run_passes
-from nmc.quantize import calibrate, ranges
+from nmc.quantize import calibrate
 from nmc.quantize.precision import Granularity, Precision
 from nmc.reports.build import build_report
 from nmc.reports.fidelity import LayerFit, compare_layers
 from nmc.reports.model import Report
+from nmc.running import check_steps, run, runnable
 
 if TYPE_CHECKING:
     from nmc.quantize.fake import AwareNetwork
 
-Joins = Literal["auto", "distribute", "relay"]
-Progress = Callable[[int, int], None]
-"""Called with (done, all) samples."""
+__all__ = [
+    "FloatResult",
+    "Joins",
+    "analyse",
+    "aware",
+    "check",
+    "chips",
+    "compile",
+    "export",
+    "fit",
+    "load",
+    "read",
+    "report",
+    "run",
+    "run_float",
+    "verify",
+]
 
+Joins = Literal["auto", "distribute", "relay"]
 GOLDEN_SAMPLES = 4
 GOLDEN_BYTES = 4 << 20
-BATCH = 32
-MAX_STEPS = 1 << 20
 
 
 def load(
@@ -203,7 +217,7 @@ def fit(
     """
     target = chip if isinstance(chip, Chip) else load_chip(chip)
     graph = load(model, profile, dt)
-    t = _steps(steps if steps is not None else graph.steps)
+    t = check_steps(steps if steps is not None else graph.steps)
     return fitting.fit(
         graph,
         fitting.Setting(
@@ -228,7 +242,7 @@ def _lowered(
             raise NmcError("NMC-U02", model.name, f"is a {model.stage.name} network", "give a QUANTIZED one")
         return model, {"steps": model.steps, "joins": "", "encoding": "", "profile": ""}
     graph = load(model, profile, dt)
-    t = _steps(steps if steps is not None else graph.steps)
+    t = check_steps(steps if steps is not None else graph.steps)
     kind = encoding or _encoding(graph, samples)
     lowering = ("relay" if target.payload_bits else "distribute") if joins == "auto" else joins
     network = lower(graph, t, lowering, kind)
@@ -281,16 +295,6 @@ def analyse(
     return compare_layers(stages["balance"], stages["prove-ranges"], np.asarray(x, np.float64), engine)
 
 
-def _steps(steps: int | None) -> int:
-    if steps is None:
-        raise NmcError("NMC-U02", "steps", "the model does not say how many steps it runs", "give --steps T")
-    if not 1 <= steps <= MAX_STEPS:
-        raise NmcError(
-            "NMC-U02", "steps", f"T = {steps}", f"use 1 to {MAX_STEPS:,}", measured=steps, allowed=MAX_STEPS
-        )
-    return steps
-
-
 def _encoding(graph: OpGraph, data: npt.NDArray[Any] | None) -> Encoding:
     """Trains when the data have one axis more than frames would have."""
     shapes = [op.shape for op in graph.nodes.values() if isinstance(op, Input)]
@@ -325,86 +329,6 @@ def read(path: str | Path) -> Bundle:
     return bundle_format.read(Path(path))
 
 
-def run(
-    bundle: Bundle,
-    x: npt.ArrayLike,
-    engine: str = "auto",
-    steps: int | None = None,
-    record: Collection[str] = (),
-    *,
-    batch: int = BATCH,
-    progress: Progress | None = None,
-) -> Trace:
-    """Run samples through a compiled network.
-
-    Args:
-        bundle: compiled at least to stage QUANTIZED.
-        x: (N, *shape) frames or (N, T, *shape) trains, in the units the model was trained with.
-        engine: see ``backends.engines.NAMES``; all give the same bits.
-        steps: T; by default the network's.
-        record: layers (the user's names or populations) whose spikes, u and v are kept, or ("all",).
-        batch: samples per call of the engine; no result depends on it.
-        progress: called after each batch.
-
-    Raises:
-        NmcError: NMC-D02 for data that do not fit, NMC-U03 for an unknown layer, NMC-E* for the engine.
-    """
-    network = _runnable(bundle)
-    t = _steps(network.steps if steps is None else steps)
-    if network.readout == "potential" and t > network.steps:
-        ranges.prove(network.with_(steps=t))
-    encoded = encode.encode(network, x)
-    names = _resolve(network, record)
-    runner = engine_by_name(engine)
-    traces = []
-    for start in range(0, len(encoded), batch):
-        traces.append(runner.run(network, encoded[start : start + batch], t, names))
-        if progress is not None:
-            progress(min(start + batch, len(encoded)), len(encoded))
-    return _joined(traces)
-
-
-def _runnable(bundle: Bundle) -> Network:
-    if bundle.network.stage < Stage.QUANTIZED:
-        raise NmcError(
-            "NMC-U02",
-            bundle.network.name,
-            f"is only compiled to {bundle.network.stage.name}",
-            "compile it fully",
-        )
-    return bundle.network
-
-
-def _resolve(network: Network, record: Collection[str]) -> tuple[str, ...]:
-    """Population names for the user's layer names."""
-    compute = network.compute
-    if "all" in record:
-        return tuple(population.name for population in compute)
-    names = []
-    for wanted in record:
-        found = [p.name for p in network.populations if wanted in (p.name, p.label)]
-        if not found:
-            layers = ", ".join(p.label for p in compute[:12])
-            raise NmcError("NMC-U03", wanted, "is no layer of this network", f"layers are: {layers}")
-        names += found
-    return tuple(dict.fromkeys(names))
-
-
-def _joined(traces: Sequence[Trace]) -> Trace:
-    if len(traces) == 1:
-        return traces[0]
-    counts: Counts = sum((trace.counts for trace in traces[1:]), traces[0].counts)
-    spikes, u, v = (
-        {
-            name: np.concatenate([getattr(trace, kind)[name] for trace in traces])
-            for name in getattr(traces[0], kind)
-        }
-        for kind in ("spikes", "u", "v")
-    )
-    output = np.concatenate([trace.output for trace in traces])
-    return Trace(counts.samples, counts.steps, output, counts, spikes, u, v)
-
-
 @dataclass(frozen=True)
 class FloatResult:
     """The float network's answer: output (N, classes), classes (N,)."""
@@ -417,7 +341,7 @@ def run_float(model: str | Path | OpGraph, x: npt.ArrayLike, steps: int | None =
     """Run the op graph in float64: what the framework computes, before any integer."""
     graph = load(model)
     result = float_engine.run(
-        graph, np.asarray(x, np.float64), _steps(steps if steps is not None else graph.steps)
+        graph, np.asarray(x, np.float64), check_steps(steps if steps is not None else graph.steps)
     )
     output = result.output.reshape(len(result.output), -1)
     return FloatResult(output, output.argmax(axis=1))
@@ -437,7 +361,7 @@ def verify(
     Returns:
         Mismatches of spikes, u and v per population and the first divergence.
     """
-    network = _runnable(bundle)
+    network = runnable(bundle)
     if samples < 1:
         raise NmcError("NMC-U02", "samples", f"is {samples}", "use at least 1", measured=samples, allowed=1)
     if x is not None:
@@ -446,7 +370,7 @@ def verify(
         encoded = bundle.golden["x"].astype(np.int64)[:samples]
         if len(encoded) < samples:
             encoded = np.concatenate([encoded, _random_input(network, samples - len(encoded), 1)])
-    t = _steps(network.steps if steps is None else steps)
+    t = check_steps(network.steps if steps is None else steps)
     return compare(network, encoded, t, engine_by_name(engine), engine_by_name(against))
 
 

@@ -121,6 +121,8 @@ def test_nothing_outlives_nmc(tmp_path: Path, end: signal.Signals) -> None:
     child = child_of(tmp_path, WATCHES)
     os.mkfifo(child[-1])
     program = (
+        # A shell's background job starts with SIGINT ignored, and so would this program.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"import sys; sys.path.insert(0, {str(Path(tinynet.__file__).parent)!r})\n"
         "import tinynet\n"
         "from nmc.backends.loihi.run import LavaEngine\n"

@@ -168,14 +168,19 @@ def test_an_interrupt_leaves_nothing_and_the_engine_goes_on() -> None:
     truth = engine.run(network, x, STEPS)
     before = _threads()
     killer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    # A shell's background job starts with SIGINT ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run_on() -> None:
         killer.start()
         while True:
             engine.run(network, x, STEPS)
 
-    with pytest.raises(KeyboardInterrupt):
-        run_on()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_on()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     killer.join()
     assert _threads() == before
     assert not differences(truth, engine.run(network, x, STEPS))

@@ -1,0 +1,123 @@
+"""Running a bundle's network on samples, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nmc.backends import encode
+from nmc.backends.base import Counts, Trace
+from nmc.backends.engines import engine as engine_by_name
+from nmc.bundle import Bundle
+from nmc.errors import NmcError
+from nmc.ir import Network, Stage
+from nmc.quantize import ranges
+
+Progress = Callable[[int, int], None]
+"""Called with (done, all) samples."""
+
+BATCH = 32
+MAX_STEPS = 1 << 20
+
+
+def run(
+    bundle: Bundle,
+    x: npt.ArrayLike,
+    engine: str = "auto",
+    steps: int | None = None,
+    record: Collection[str] = (),
+    *,
+    batch: int = BATCH,
+    progress: Progress | None = None,
+) -> Trace:
+    """Run samples through a compiled network.
+
+    Args:
+        bundle: compiled at least to stage QUANTIZED.
+        x: (N, *shape) frames or (N, T, *shape) trains, in the units the model was trained with.
+        engine: see ``backends.engines.NAMES``; all give the same bits.
+        steps: T; by default the network's.
+        record: layers (the user's names or populations) whose spikes, u and v are kept, or ("all",).
+        batch: samples per call of the engine; no result depends on it.
+        progress: called after each batch.
+
+    Raises:
+        NmcError: NMC-D02 for data that do not fit, NMC-U03 for an unknown layer, NMC-E* for the engine.
+    """
+    network = runnable(bundle)
+    t = check_steps(network.steps if steps is None else steps)
+    if network.readout == "potential" and t > network.steps:
+        ranges.prove(network.with_(steps=t))
+    names = resolve_layers(network, record)
+    runner = engine_by_name(engine)
+    samples = np.asarray(x)
+    traces = []
+    # Encoded in batches, because the integers take up to eight times the memory of the samples. The first
+    # batch may be empty: what is wrong with such samples is said by the encoder.
+    for start in range(0, max(_count(samples), 1), batch):
+        part = encode.encode(network, samples[start : start + batch] if samples.ndim else samples)
+        traces.append(runner.run(network, part, t, names))
+        if progress is not None:
+            progress(start + len(part), len(samples))
+    return join(traces)
+
+
+def _count(samples: npt.NDArray[Any]) -> int:
+    return len(samples) if samples.ndim else 0
+
+
+def runnable(bundle: Bundle) -> Network:
+    """The bundle's network; NmcError NMC-U02 where it was not compiled to integers."""
+    if bundle.network.stage < Stage.QUANTIZED:
+        raise NmcError(
+            "NMC-U02",
+            bundle.network.name,
+            f"is only compiled to {bundle.network.stage.name}",
+            "compile it fully",
+        )
+    return bundle.network
+
+
+def resolve_layers(network: Network, record: Collection[str]) -> tuple[str, ...]:
+    """Population names for the user's layer names."""
+    compute = network.compute
+    if "all" in record:
+        return tuple(population.name for population in compute)
+    names = []
+    for wanted in record:
+        found = [p.name for p in network.populations if wanted in (p.name, p.label)]
+        if not found:
+            layers = ", ".join(p.label for p in compute[:12])
+            raise NmcError("NMC-U03", wanted, "is no layer of this network", f"layers are: {layers}")
+        names += found
+    return tuple(dict.fromkeys(names))
+
+
+def join(traces: Sequence[Trace]) -> Trace:
+    """One trace of several batches of one network with the same steps and records."""
+    if len(traces) == 1:
+        return traces[0]
+    counts: Counts = sum((trace.counts for trace in traces[1:]), traces[0].counts)
+    spikes, u, v = (
+        {
+            name: np.concatenate([getattr(trace, kind)[name] for trace in traces])
+            for name in getattr(traces[0], kind)
+        }
+        for kind in ("spikes", "u", "v")
+    )
+    output = np.concatenate([trace.output for trace in traces])
+    return Trace(counts.samples, counts.steps, output, counts, spikes, u, v)
+
+
+def check_steps(steps: int | None) -> int:
+    """T; NmcError NMC-U02 where nobody says it or it is out of range."""
+    if steps is None:
+        raise NmcError("NMC-U02", "steps", "the model does not say how many steps it runs", "give --steps T")
+    if not 1 <= steps <= MAX_STEPS:
+        raise NmcError(
+            "NMC-U02", "steps", f"T = {steps}", f"use 1 to {MAX_STEPS:,}", measured=steps, allowed=MAX_STEPS
+        )
+    return steps
