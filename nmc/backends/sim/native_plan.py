@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from nmc import neuron as spec
 from nmc.backends.sim import native_abi as abi
+from nmc.backends.sim.layout import fixed_weight, geometry, split_weight
 from nmc.errors import InternalError, NmcError
 from nmc.ir import (
     Conv2d,
@@ -26,7 +27,6 @@ from nmc.ir import (
     Network,
     Population,
     Projection,
-    Shape,
     SumPool2d,
 )
 
@@ -52,28 +52,6 @@ class Tables:
     def pointer(self, array: npt.NDArray[Any]) -> c_void_p:
         self.arrays.append(array)
         return c_void_p(array.ctypes.data)
-
-
-def geometry(shape: Shape) -> tuple[int, int, int]:
-    """(channels, height, width); anything but (C, H, W) is flat."""
-    if len(shape) == 3:
-        return shape[0], shape[1], shape[2]
-    return int(np.prod(shape, dtype=np.int64)), 1, 1
-
-
-def fixed_weight(projection: Projection) -> Fixed:
-    """The weight; its mantissas are used as they are, since ``value`` would be a second copy."""
-    if not isinstance(projection.weight, Fixed) or projection.weight.exp < 0:
-        raise InternalError(f"projection {projection.name} has no integer weight")
-    return projection.weight
-
-
-def split_weight(projection: Projection) -> tuple[IntArray, int]:
-    """Mantissas without common trailing zero bits, and the shift that makes weights of them."""
-    weight = fixed_weight(projection)
-    bits = int(np.bitwise_or.reduce(np.abs(weight.mant), axis=None)) if weight.mant.size else 0
-    common = (bits & -bits).bit_length() - 1 if bits else 0
-    return weight.mant >> common, weight.exp + common
 
 
 def payload_ranges(network: Network) -> dict[str, Range]:
