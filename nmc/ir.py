@@ -144,6 +144,8 @@ class Projection:
     on_host: the host computes this projection and writes the result as bias current (Encoding.CURRENT);
     it costs no chip step. Its integer result is rounded by ``host_shift`` bits to bias mantissas.
     delay: extra steps beyond the one that every synapse costs.
+    lag: steps that lie between sending and arriving in the user's time, where all layers share a step: the
+    target reads in step t what the source sent in step t - lag, nothing before. A recurrent projection has 1.
     """
 
     name: str
@@ -155,6 +157,7 @@ class Projection:
     on_host: bool = False
     host_shift: int = 0
     origin: tuple[str, ...] = ()
+    lag: int = 0
 
     @property
     def cost(self) -> int:
@@ -307,7 +310,7 @@ class Mapping:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Populations in topological order (self-made by ``ordered``), projections, outputs.
+    """Populations in an order that all projections without lag follow, projections, outputs.
 
     steps: T, the number of time steps per sample that the network was trained with.
     readout: how classes are read from the outputs: "count" of spikes or "potential" of a readout.
@@ -369,6 +372,30 @@ class Network:
         """Steps from the first input step to the first step of the last population."""
         return max(population.time for population in self.populations)
 
+    @cached_property
+    def segments(self) -> tuple[tuple[Population, ...], ...]:
+        """Neighbours in ``populations`` that must take each step together, because a later one feeds an
+        earlier one (or itself); all others alone. Each segment can run over all steps before the next."""
+        position = {population.name: index for index, population in enumerate(self.populations)}
+        last = list(range(len(self.populations)))
+        for projection in self.projections:
+            target = position[projection.target]
+            last[target] = max(last[target], position[projection.source])
+        segments, first = [], 0
+        while first < len(last):
+            index = end = first
+            while index <= end:
+                end, index = max(end, last[index]), index + 1
+            segments.append(self.populations[first : end + 1])
+            first = end + 1
+        return tuple(segments)
+
+    @cached_property
+    def remembers(self) -> bool:
+        """Whether spikes are still under way when a sample ends: they would arrive in the next one, past
+        the reset, so that such a network runs one sample at a time."""
+        return any(projection.lag for projection in self.projections)
+
     def with_(self, **changes: Any) -> Network:
         return replace(self, **changes)
 
@@ -377,6 +404,6 @@ class Network:
         return tuple(changed.get(population.name, population) for population in self.populations)
 
     def walk(self) -> Iterator[tuple[Population, tuple[Projection, ...]]]:
-        """Populations in topological order, each with its incoming projections."""
+        """Populations in order, each with its incoming projections."""
         for population in self.populations:
             yield population, self._incoming[population.name]

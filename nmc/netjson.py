@@ -214,6 +214,7 @@ class _Decoder:
             on_host=record.flag("on_host"),
             host_shift=record.integer("host_shift"),
             origin=record.texts("origin"),
+            lag=record.integer("lag"),
         )
 
 

@@ -92,7 +92,9 @@ def _endpoints_exist(network: Network) -> Iterator[Breach]:
 def _ordered(network: Network) -> Iterator[Breach]:
     position = {population.name: index for index, population in enumerate(network.populations)}
     for projection in network.projections:
-        if position[projection.source] >= position[projection.target]:
+        if projection.lag < 0:
+            yield projection.name, f"lag {projection.lag}"
+        if not projection.lag and position[projection.source] >= position[projection.target]:
             yield projection.name, f"{projection.source} does not come before {projection.target}"
 
 
@@ -113,11 +115,14 @@ def _shapes_agree(network: Network) -> Iterator[Breach]:
 
 
 def _connected(network: Network) -> Iterator[Breach]:
-    reached = set(network.outputs)
+    reached, waiting = set(network.outputs), list(network.outputs)
+    while waiting:
+        sources = {p.source for p in network.incoming(waiting.pop())} - reached
+        reached |= sources
+        waiting += sources
     for population in reversed(network.populations):
         if population.name not in reached:
             yield population.name, "reaches no output"
-        reached.update(p.source for p in network.incoming(population.name) if population.name in reached)
         if bool(network.incoming(population.name)) == population.is_input:
             yield population.name, "an input has no incoming projection, every other population has one"
 
@@ -155,7 +160,7 @@ def _host_only_from_current(network: Network) -> Iterator[Breach]:
         current = isinstance(neuron, InputNeuron) and neuron.encoding is Encoding.CURRENT
         if projection.on_host != current:
             yield projection.name, "host projections are those, and only those, of a current-encoded input"
-        if projection.on_host and projection.delay:
+        if projection.on_host and (projection.delay or projection.lag):
             yield projection.name, "a host projection has no delay"
         if projection.on_host and isinstance(network[projection.target].neuron, GradedRelay):
             yield projection.name, "a relay takes no bias current"
@@ -175,6 +180,13 @@ def _relays_are_exact(network: Network) -> Iterator[Breach]:
             payload += taps * int(np.abs(weight).max()) * network[projection.source].max_payload
         if payload > population.max_payload:
             yield population.name, f"payload {payload} can arrive, {population.max_payload} declared"
+    relays = {one.name for one in network.populations if isinstance(one.neuron, GradedRelay)}
+    feeding = {name: {p.source for p in network.incoming(name)} & relays for name in relays}
+    while ready := [name for name, sources in feeding.items() if not sources & feeding.keys()]:
+        for name in ready:
+            del feeding[name]
+    for name in sorted(feeding):
+        yield name, "relays feed each other in a loop"
 
 
 def _balanced(network: Network) -> Iterator[Breach]:
@@ -187,7 +199,7 @@ def _balanced(network: Network) -> Iterator[Breach]:
     for projection in network.projections:
         if projection.on_host:
             continue
-        arrival = network[projection.source].time + projection.cost + projection.delay
+        arrival = network[projection.source].time + projection.cost + projection.delay - projection.lag
         if projection.delay < 0 or arrival != network[projection.target].time:
             level = network[projection.target].level
             yield (
@@ -259,7 +271,7 @@ STRUCTURE = ("R01", "R02", "R03")
 RULES: tuple[Rule, ...] = (
     Rule("R01", "names are unique", Stage.FLOAT, _names_unique),
     Rule("R02", "projections join populations that exist", Stage.FLOAT, _endpoints_exist),
-    Rule("R03", "populations stand in topological order", Stage.FLOAT, _ordered),
+    Rule("R03", "populations stand in the order of all projections without lag", Stage.FLOAT, _ordered),
     Rule("R04", "operators give the target's shape", Stage.FLOAT, _shapes_agree),
     Rule("R05", "every population is fed and reaches an output", Stage.FLOAT, _connected),
     Rule("R06", "numbers are finite, read-only and broadcast", Stage.FLOAT, _arrays_sound),

@@ -7,17 +7,23 @@ On the chip every projection costs one step; in the frameworks all layers share 
 
 for every sample n, step t and population, once every path into a population has been given the same
 length and the population is cleared when its own first step comes.
+
+A projection with lag may take as many chip steps more, so that a population can feed itself: the step that
+its synapses cost is the step that recurrence takes in the frameworks. It can carry what must not arrive:
+spikes of one sample into the next, past the reset, and spikes that a bias causes before the first step. So
+networks with lags (``Network.remembers``) run one sample at a time, and each bias starts at its level.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nmc.errors import InternalError
+from nmc.errors import InternalError, NmcError
 from nmc.ir import FloatNeuron, GradedRelay, Identity, Network, Population, Projection, Stage, frozen
 
 RELAY_THRESHOLD = 0.5
@@ -25,19 +31,64 @@ RELAY_THRESHOLD = 0.5
 
 
 def levels(network: Network) -> dict[str, int]:
-    """Longest path from the inputs, in steps; inputs have level 0."""
-    result: dict[str, int] = {}
-    for population, incoming in network.walk():
-        result[population.name] = max((result[p.source] + p.cost for p in incoming), default=0)
-    return result
+    """Longest path from the inputs, in steps, where a lag takes steps back; no level is below 0.
+
+    Raises:
+        NmcError: NMC-T01 for a loop with more synapses than lag, which no delay can balance.
+    """
+    result = dict.fromkeys((population.name for population in network.populations), 0)
+    cause: dict[str, Projection] = {}
+    risen = ""
+    for _ in range(len(result) + 1):
+        risen = ""
+        for population, incoming in network.walk():
+            for projection in incoming:
+                arrival = result[projection.source] + projection.cost - projection.lag
+                if arrival > result[population.name]:
+                    result[population.name], risen = arrival, population.name
+                    cause[risen] = projection
+        if not risen:
+            return result
+    raise _too_short(network, cause, risen)
+
+
+def _too_short(network: Network, cause: Mapping[str, Projection], risen: str) -> NmcError:
+    """The refusal of the loop that raises its own levels.
+
+    Args:
+        cause: what raised each population last. risen: a population that rose in the last of so many rounds
+            that only a loop can have raised it.
+    """
+    name = risen
+    for _ in cause:
+        name = cause[name].source  # behind the loop at most once round
+    loop = [cause[name]]
+    while loop[-1].source != name:
+        loop.append(cause[loop[-1].source])
+    steps, lag = sum(p.cost for p in loop), sum(p.lag for p in loop)
+    members = {p.source: network[p.source].label for p in reversed(loop)}
+    names = list(members)
+    first = min(range(len(names)), key=lambda index: network.populations.index(network[names[index]]))
+    labels = [members[name] for name in (*names[first:], *names[: first + 1])]
+    return NmcError(
+        "NMC-T01",
+        labels[0],
+        f"the loop {' -> '.join(labels)} takes {steps} steps on the chip, {lag} in the network",
+        "let every layer of the loop read the spikes of the step before",
+        measured=steps,
+        allowed=lag,
+    )
 
 
 def balance(network: Network, max_delay: int) -> Network:
     """Give every population its level and every projection the delay that makes the law hold.
 
-    Contract: FLOAT in, TIMED out. ``level(target) == level(source) + cost + delay`` for every chip
+    Contract: FLOAT in, TIMED out. ``level(target) == level(source) + cost + delay - lag`` for every chip
     projection. A delay beyond ``max_delay`` becomes relay populations on a delay line that all late
     targets of one source share, never a clipped number. Host projections wait on the host.
+
+    Raises:
+        NmcError: NMC-T01 for a loop that takes more steps on the chip than in the network.
     """
     if network.stage is not Stage.FLOAT:
         raise InternalError(f"balance expects a FLOAT network, got {network.stage.name}")
@@ -50,7 +101,8 @@ def balance(network: Network, max_delay: int) -> Network:
         if projection.on_host:
             projections.append(projection)
             continue
-        source, delay = lines[projection.source].tap(level[projection.target] - level[projection.source])
+        distance = level[projection.target] + projection.lag - level[projection.source]
+        source, delay = lines[projection.source].tap(distance)
         projections.append(replace(projection, source=source, delay=delay))
     populations: list[Population] = []
     for population in network.populations:
@@ -113,7 +165,13 @@ class _DelayLine:
 def is_cleared(population: Population, step: int, steps: int) -> bool:
     """Whether u and v are cleared before chip step ``step`` (from 0); samples follow each other every
     ``steps``. In Lava: ``LIFReset(reset_interval=steps, reset_offset=level + 1)``, steps counted from 1."""
-    return (step - population.time) % steps == 0
+    return step >= population.time and (step - population.time) % steps == 0
+
+
+def has_started(network: Network, population: Population, step: int) -> bool:
+    """Whether the population's bias acts in chip step ``step`` (from 0): always, unless spikes that it
+    causes before the sample could arrive in it."""
+    return not network.remembers or step >= population.time
 
 
 def total_steps(network: Network, samples: int, steps: int) -> int:
@@ -125,3 +183,11 @@ def to_sample_time(array: npt.NDArray[Any], level: int, samples: int, steps: int
     """(chip steps, *shape) -> (samples, steps, *shape): the law's index shift."""
     window = array[level : level + samples * steps]
     return window.reshape(samples, steps, *array.shape[1:])
+
+
+def sessions(network: Network, samples: int) -> tuple[slice, ...]:
+    """Which samples may follow each other in one run of the chip: all of them, or each alone where spikes
+    of one would still arrive in the next (``Network.remembers``)."""
+    if not network.remembers:
+        return (slice(0, samples),)
+    return tuple(slice(n, n + 1) for n in range(samples))

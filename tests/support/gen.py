@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nmc import synapse
+from nmc import synapse, timing
+from nmc.errors import NmcError
 from nmc.ir import (
     Compare,
     Conv2d,
@@ -157,6 +158,46 @@ def float_network(seed: int, steps: int = 6, depth: int | None = None, **feature
     build.project(maps[-1], out, Dense(), weight)
     return Network(
         f"random{seed}", Stage.FLOAT, tuple(build.populations), tuple(build.projections), (out.name,), steps
+    )
+
+
+def with_loops(network: Network, seed: int) -> Network:
+    """The network with one to three more projections of lag 1 to 5: loops of one population and of many, and
+    skips that arrive late. Lags are raised until the chip's steps fit into them."""
+    build = Builder(1_000_000 + seed)
+    rng = build.rng
+    neurons = [p for p in network.populations if isinstance(p.neuron, FloatNeuron)]
+    for _ in range(rng.randint(1, 3)):
+        target = rng.choice(neurons)
+        source = target if rng.random() < 0.5 else rng.choice(neurons)
+        if len(source.shape) == len(target.shape) == 3 and source.shape[1] >= target.shape[1]:
+            build.join(target, source)
+        elif source is target and rng.random() < 0.5:
+            build.project(source, target, Identity(), 2.0 * rng.randint(-20, 20))
+        elif len(target.shape) == 1:
+            build.project(source, target, Dense(), build.weights(target.size, source.size))
+    lags = {one.name: rng.choice([1, 1, 1, 2, 5]) for one in build.projections}
+    while True:
+        added = tuple(replace(p, name=f"loop.{p.name}", lag=lags[p.name]) for p in build.projections)
+        looped = network.with_(projections=(*network.projections, *added))
+        try:
+            timing.levels(looped)
+            return looped
+        except NmcError:
+            lags = {name: lag + 1 for name, lag in lags.items()}
+
+
+def chain_with_feedback(lag: int) -> Network:
+    """input -> p1 -> p2, and p2 back to p1."""
+    build = Builder(0)
+    source = build.population((3,), InputNeuron(Encoding.SPIKES))
+    first, second = (build.population((4,), FloatNeuron(frozen(8.0, np.float64))) for _ in range(2))
+    build.project(source, first, Dense(), build.weights(4, 3))
+    build.project(first, second, Dense(), build.weights(4, 4))
+    build.project(second, first, Dense(), build.weights(4, 4))
+    build.projections[-1] = replace(build.projections[-1], lag=lag)
+    return Network(
+        "feedback", Stage.FLOAT, tuple(build.populations), tuple(build.projections), (second.name,), 6
     )
 
 

@@ -1,7 +1,7 @@
 """An independent oracle: the float network's meaning in pure-Python integers, zero delay.
 
 Shares no code with nmc but the IR's field names. Numbers are kept in v units (64 per weight unit), decays
-in 4096ths. Populations are walked layer by layer; there is no level, delay, relay line or clearing here.
+in 4096ths. All populations share a step; there is no level, delay, relay line or clearing here.
 """
 
 from __future__ import annotations
@@ -72,58 +72,65 @@ def run(network: ir.Network, sample, steps: int) -> dict[str, list[tuple[list[in
     """
     train = sample if sample.ndim > len(network.inputs[0].shape) else [sample] * steps
     history: dict[str, list[tuple[list[int], list[int], list[int]]]] = {}
+    tables, state = {}, {}
     for population in network.populations:
-        if population.is_input:
-            history[population.name] = [
-                ([int(x) for x in train[t].reshape(-1)], [], []) for t in range(steps)
-            ]
-            continue
-        tables = [
-            (history[p.source], synapses(p, network[p.source], population), p.on_host)
+        history[population.name] = []
+        tables[population.name] = [
+            (p.source, p.lag, synapses(p, network[p.source], population), p.on_host)
             for p in network.projections
             if p.target == population.name
         ]
-        history[population.name] = _population(population, tables, steps)
+        start = getattr(population.neuron, "v0", None)
+        v = [0 if start is None else round(_flat(start, population, i) * 64) for i in range(population.size)]
+        state[population.name] = ([0] * population.size, v)
+    for t in range(steps):
+        for population in network.populations:
+            name = population.name
+            if population.is_input:
+                history[name].append(([int(x) for x in train[t].reshape(-1)], [], []))
+                continue
+            arriving = [
+                (history[source][t - lag][0], table, on_host)
+                for source, lag, table, on_host in tables[name]
+                if t >= lag
+            ]
+            history[name].append(_step(population, arriving, *state[name]))
     return history
 
 
-def _population(population, tables, steps):
-    size, neuron = population.size, population.neuron
-    start = getattr(neuron, "v0", None)
-    u, out = [0] * size, []
-    v = [0 if start is None else round(_flat(start, population, i) * 64) for i in range(size)]
-    for t in range(steps):
-        spikes = [0] * size
-        for i in range(size):
-            a, host = (
-                sum(
-                    w * sent[t][0][j]
-                    for sent, table, on_host in tables
-                    if on_host is wanted
-                    for j, w in table[i]
-                    if sent[t][0][j]
-                )
-                for wanted in (False, True)
+def _step(population, arriving, u, v):
+    """One step; u and v are changed."""
+    neuron = population.neuron
+    spikes = [0] * population.size
+    for i in range(population.size):
+        a, host = (
+            sum(
+                w * sent[j]
+                for sent, table, on_host in arriving
+                if on_host is wanted
+                for j, w in table[i]
+                if sent[j]
             )
-            if isinstance(neuron, ir.GradedRelay):
-                spikes[i] = a
-                continue
-            bias = 0 if population.bias is None else round(_flat(population.bias, population, i) * 64)
-            bias += host * 64  # the host writes its part of the current as bias: it never enters u
-            u[i] = truncate(u[i] * round(neuron.keep_u * 4096)) + a * 64
-            v[i] = truncate(v[i] * round(neuron.keep_v * 4096)) + u[i] + bias
-            v[i] = max(-(2**23 - 1), min(2**23 - 1, v[i]))
-            if neuron.threshold is None:
-                continue
-            threshold = round(_flat(neuron.threshold, population, i)) * 64
-            # Off the grid of whole weights the chip has no ">=": ties go to the strict comparison.
-            on_grid = neuron.keep_v in (0, 1) and neuron.keep_u == 0 and bias_on_grid(population)
-            at_least = on_grid and neuron.compare is ir.Compare.GREATER_EQUAL
-            if v[i] > threshold or (at_least and v[i] == threshold):
-                spikes[i] = 1
-                v[i] = v[i] - threshold if neuron.reset is ir.Reset.SUBTRACT else 0
-        out.append((spikes, list(u), list(v)))
-    return out
+            for wanted in (False, True)
+        )
+        if isinstance(neuron, ir.GradedRelay):
+            spikes[i] = a
+            continue
+        bias = 0 if population.bias is None else round(_flat(population.bias, population, i) * 64)
+        bias += host * 64  # the host writes its part of the current as bias: it never enters u
+        u[i] = truncate(u[i] * round(neuron.keep_u * 4096)) + a * 64
+        v[i] = truncate(v[i] * round(neuron.keep_v * 4096)) + u[i] + bias
+        v[i] = max(-(2**23 - 1), min(2**23 - 1, v[i]))
+        if neuron.threshold is None:
+            continue
+        threshold = round(_flat(neuron.threshold, population, i)) * 64
+        # Off the grid of whole weights the chip has no ">=": ties go to the strict comparison.
+        on_grid = neuron.keep_v in (0, 1) and neuron.keep_u == 0 and bias_on_grid(population)
+        at_least = on_grid and neuron.compare is ir.Compare.GREATER_EQUAL
+        if v[i] > threshold or (at_least and v[i] == threshold):
+            spikes[i] = 1
+            v[i] = v[i] - threshold if neuron.reset is ir.Reset.SUBTRACT else 0
+    return spikes, list(u), list(v)
 
 
 def bias_on_grid(population) -> bool:

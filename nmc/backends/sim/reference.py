@@ -1,7 +1,7 @@
 """The readable engines: NumPy, integer, never optimised. Every other engine is compared with these.
 
-``ReferenceEngine`` runs population by population over all steps (time as in the frameworks);
-``run_stepwise`` runs the whole network step by step, as the chip does, samples back to back.
+``ReferenceEngine`` runs population by population over all steps (time as in the frameworks), those of a
+loop together; ``run_stepwise`` runs the whole network step by step, as the chip does, samples back to back.
 The law that joins them is in ``timing.py``.
 """
 
@@ -48,7 +48,7 @@ def _bias(network: Network, population: Population, x: IntArray) -> IntArray:
 
 
 class ReferenceEngine:
-    """Layer by layer: a population's whole train before the next population starts."""
+    """Layer by layer: a population's whole train before the next population starts; loops step by step."""
 
     name = "reference"
 
@@ -56,35 +56,44 @@ class ReferenceEngine:
         """See ``backends.base.Engine.run``."""
         collector = Collector(network, len(x), steps, record)
         trains: dict[str, Array] = {}
-        for population, incoming in network.walk():
-            if population.is_input:
-                spikes: Array = encode.train_of(network, x, steps)
-                u = v = np.zeros(spikes.shape, np.int32)
-            else:
-                spikes, u, v = self._population(network, population, incoming, trains, x, steps)
-            trains[population.name] = spikes
-            collector.add(population.name, spikes, u, v)
+        for population in network.inputs:
+            train = trains[population.name] = encode.train_of(network, x, steps)
+            zero = np.zeros(train.shape, np.int32)
+            collector.add(population.name, train, zero, zero)
+        for segment in network.segments:
+            layers = [_Layer(network, one, x, steps) for one in segment if not one.is_input]
+            trains |= {layer.population.name: layer.spikes for layer in layers}
+            for t in range(steps):
+                for layer in layers:
+                    layer.advance(t, trains)
+            for layer in layers:
+                collector.add(layer.population.name, layer.spikes, layer.u, layer.v)
         return collector.trace()
 
-    def _population(
-        self,
-        network: Network,
-        population: Population,
-        incoming: tuple[Projection, ...],
-        trains: dict[str, Array],
-        x: IntArray,
-        steps: int,
-    ) -> tuple[Array, Array, Array]:
-        """Spikes, u and v of one population, each (N, T, *shape) int32."""
-        shape = (len(x), *population.shape)
-        bias = _bias(network, population, x)
-        state = _State.cleared(population, shape)
-        spikes, us, vs = (np.zeros((len(x), steps, *population.shape), np.int32) for _ in range(3))
-        for t in range(steps):
-            arriving = {projection.name: trains[projection.source][:, t] for projection in incoming}
-            spikes[:, t] = state.advance(population, _sum_currents(incoming, arriving, shape), bias)
-            us[:, t], vs[:, t] = state.u, state.v
-        return spikes, us, vs
+
+class _Layer:
+    """One population on its way through the steps of all samples: spikes, u and v, (N, T, *shape) int32."""
+
+    def __init__(self, network: Network, population: Population, x: IntArray, steps: int) -> None:
+        self.population, self._incoming = population, network.incoming(population.name)
+        self._shape = (len(x), *population.shape)
+        self._bias = _bias(network, population, x)
+        self._state = _State.cleared(population, self._shape)
+        self.spikes, self.u, self.v = (
+            np.zeros((len(x), steps, *population.shape), np.int32) for _ in range(3)
+        )
+
+    def advance(self, t: int, trains: dict[str, Array]) -> None:
+        """Take step ``t``; the trains hold what was sent up to ``t``, less each projection's lag."""
+        arriving = {p.name: _sent(trains[p.source], t - p.lag) for p in self._incoming}
+        current = _sum_currents(self._incoming, arriving, self._shape)
+        self.spikes[:, t] = self._state.advance(self.population, current, self._bias)
+        self.u[:, t], self.v[:, t] = self._state.u, self._state.v
+
+
+def _sent(train: Array, t: int) -> Array:
+    """(N, *shape) sent in step ``t``; nothing before the first."""
+    return train[:, t] if t >= 0 else np.zeros_like(train[:, 0])
 
 
 class StepwiseEngine:
@@ -94,11 +103,18 @@ class StepwiseEngine:
 
     def run(self, network: Network, x: IntArray, steps: int, record: Collection[str] = ()) -> Trace:
         """See ``backends.base.Engine.run``."""
-        chip = run_stepwise(network, x, steps, [population.name for population in network.populations])
         collector = Collector(network, len(x), steps, record)
+        sessions = [x[part] for part in timing.sessions(network, len(x))]
+        runs = [
+            run_stepwise(network, part, steps, [p.name for p in network.populations]) for part in sessions
+        ]
         for population in network.populations:
-            arrays = (timing.to_sample_time(a, population.time, len(x), steps) for a in chip[population.name])
-            collector.add(population.name, *arrays)
+            name, level = population.name, population.time
+            parts = (
+                [timing.to_sample_time(array, level, len(part), steps) for array in run[name]]
+                for part, run in zip(sessions, runs, strict=True)
+            )
+            collector.add(name, *map(np.concatenate, zip(*parts, strict=True)))
         return collector.trace()
 
 
@@ -108,6 +124,10 @@ class _State:
 
     u: IntArray
     v: IntArray
+
+    @classmethod
+    def at_rest(cls, shape: tuple[int, ...]) -> _State:
+        return cls(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
 
     @classmethod
     def cleared(cls, population: Population, shape: tuple[int, ...]) -> _State:
@@ -145,7 +165,7 @@ def run_stepwise(
     )
     sent: dict[str, Array] = {p.name: np.zeros((total, *p.shape), np.int32) for p in network.populations}
     kept = {name: (sent[name], np.zeros_like(sent[name]), np.zeros_like(sent[name])) for name in record}
-    state = {p.name: _State.cleared(p, p.shape) for p in network.compute}
+    state = {p.name: _State.at_rest(p.shape) for p in network.compute}
     biases = {p.name: _bias(network, p, x) for p in network.compute}
     for t in range(total):
         for population, incoming in network.walk():
@@ -159,7 +179,9 @@ def run_stepwise(
             arriving = {p.name: _arrival(sent[p.source], t, p)[None] for p in incoming}
             current = _sum_currents(incoming, arriving, (1, *population.shape))[0]
             bias = biases[name]
-            if encode.has_host_input(network, population):
+            if not timing.has_started(network, population, t):
+                bias = np.zeros((), np.int64)
+            elif encode.has_host_input(network, population):
                 bias = bias[min(max((t - population.time) // steps, 0), samples - 1)]
             sent[name][t] = state[name].advance(population, current, bias)
             if name in kept:
