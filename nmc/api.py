@@ -19,6 +19,7 @@ from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle
 from nmc.chip import Chip, chip_names, load_chip
 from nmc.errors import NmcError
+from nmc.evaluation import evaluate
 from nmc.frontend import float_engine
 from nmc.frontend.builder import is_builder, load_builder
 from nmc.frontend.lint import Finding, check_file
@@ -51,6 +52,7 @@ __all__ = [
     "compile",
     "export",
     "fit",
+    "evaluate",
     "load",
     "read",
     "report",

@@ -216,7 +216,28 @@ def run(
     emit(document, how)
 
 
-@app.command(epilog="Example: nmc verify model.nmc --against lava --samples 3")
+@app.command(epilog="Example: nmc evaluate model.nmc -i test.npz --journal test.jsonl")
+def evaluate(
+    bundle: BundleArgument,
+    samples: Annotated[Path, typer.Option("--input", "-i", metavar="NPZ", help="x, and y for accuracy.")],
+    engine: Annotated[str, typer.Option(help="auto, reference, native, lava, ...")] = "auto",
+    steps: StepsOption = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep what is done there; a second start goes on from it."),
+    ] = None,
+    how: FormatOption = Format.TEXT,
+) -> None:
+    """Run a data set of any size in bounded memory: accuracy, answers per class, event counts, energy."""
+    from nmc import commands
+    from nmc.progress import Reporter
+
+    with Reporter() as progress:
+        document = commands.evaluate_bundle(bundle, samples, engine, steps, journal, progress)
+    emit(document, how)
+
+
+@app.command(epilog="Example: nmc verify model.nmc --runtime --samples 3")
 def verify(
     bundle: BundleArgument,
     against: Annotated[str, typer.Option(help="The engine to compare with.")] = "lava",

@@ -22,6 +22,9 @@ from nmc.reports.build import build_report, names_of
 from nmc.reports.document import Column, Document, Table, table_of
 from nmc.reports.model import Accuracy
 
+CONFUSION_CLASSES = 20
+"""Larger tables of answers stand in the JSON document only."""
+
 
 def check_output(path: Path, force: bool, inputs: Iterable[Path]) -> None:
     """Refuse (NMC-W01) an output that could not be written, before any work."""
@@ -140,6 +143,38 @@ def run_model(
 
 
 def _run_float(model: Path, data: Samples, steps: int | None) -> Document:
+def evaluate_bundle(
+    path: Path,
+    samples: Path,
+    engine: str,
+    steps: int | None,
+    journal: Path | None,
+    progress: Reporter,
+) -> Document:
+    """Run a whole data set, one shard in memory at a time; schema ``nmc.evaluate/1``."""
+    bundle = _read_bundle(path)
+    result = api.evaluate(bundle, samples, engine, steps, journal=journal, progress=progress.hook("evaluate"))
+    accuracy = None if result.accuracy is None else Accuracy(result.counts.samples, result.accuracy)
+    report = layout.document(
+        build_report(bundle.network, bundle.chip, result.counts, config=bundle.config, accuracy=accuracy)
+    )
+    facts = [("engine", result.engine), ("shards", f"{result.shards:,}, of which {result.reused:,} reused")]
+    confusion = result.confusion
+    members = {
+        "engine": result.engine,
+        "shards": result.shards,
+        "reused": result.reused,
+        "confusion": None if confusion is None else confusion.tolist(),
+        "report": report.data,
+    }
+    tables = report.tables
+    if confusion is not None and len(confusion) <= CONFUSION_CLASSES:
+        titles = ("class", *(f"as {answer}" for answer in range(len(confusion))))
+        rows = [(str(label), *map(str, row)) for label, row in enumerate(confusion.tolist())]
+        tables = (*tables, table_of("samples of each class, by answer", titles, rows))
+    return Document("evaluate", members, tables, (*facts, *report.facts))
+
+
     """The float model's answer; it has no integers, so there are no counts."""
     classes = api.run_float(model, data.x, steps).classes
     accuracy = data.accuracy(classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,21 +42,89 @@ def read_samples(path: Path) -> Samples:
     """
     arrays = safeio.read_npz(path)
     if "x" not in arrays:
-        found = ", ".join(sorted(arrays)[:8]) or "nothing"
-        raise NmcError(
-            "NMC-D01", str(path), f"has no array x, it holds {found}", "save it with np.savez(..., x=x)"
-        )
-    x, y = arrays["x"], arrays.get("y")
+        raise _no_samples(path, arrays)
+    return Samples(arrays["x"], _labels(path, arrays.get("y"), arrays["x"].shape))
+
+
+def _no_samples(path: Path, found: Collection[str]) -> NmcError:
+    names = ", ".join(sorted(found)[:8]) or "nothing"
+    return NmcError(
+        "NMC-D01", str(path), f"has no array x, it holds {names}", "save it with np.savez(..., x=x)"
+    )
+
+
+def _labels(path: Path, y: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> IntArray | None:
+    """``y`` as class numbers, one for each sample of an ``x`` of that shape."""
     if y is None:
-        return Samples(x, None)
-    if y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
+        return None
+    if y.dtype.kind not in "iu" or y.shape != shape[:1]:
         raise NmcError(
             "NMC-D02",
             str(path),
-            f"y is {y.dtype} of shape {y.shape}, expected integers of shape {x.shape[:1]}",
+            f"y is {y.dtype} of shape {y.shape}, expected integers of shape {shape[:1]}",
             "give one class number per sample",
         )
-    return Samples(x, y.astype(np.int64))
+    return y.astype(np.int64)
+
+
+STREAM_LIMITS = safeio.Limits(max_total_bytes=1 << 50, ratio_floor_bytes=1 << 50)
+"""A stream holds one batch at a time, so what the file declares in all is no danger."""
+MAX_SAMPLE_BYTES = 1 << 30
+
+
+class SampleFile:
+    """The samples of a file batch by batch, so that a file larger than memory can be read.
+
+    count: N, the number of samples. labels: (N,), where the file has ``y``.
+
+    Raises:
+        NmcError: as ``read_samples``; NMC-D02 for an ``x`` in Fortran order, whose samples lie scattered.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with safeio.open_npz(path, STREAM_LIMITS) as (archive, members):
+            found = {member.filename.removesuffix(".npy"): member for member in members}
+            if "x" not in found:
+                raise _no_samples(path, found)
+            self._header = self._read_header(archive, found["x"])
+            y = None if "y" not in found else self._read_labels(archive, found["y"])
+        self.count = self._header.shape[0]
+        self.labels = _labels(path, y, self._header.shape)
+
+    def _read_labels(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
+        who, allowed = f"{self._path}: y", safeio.Limits().max_total_bytes
+        if member.file_size > allowed:
+            safeio.too_large(who, "the array", member.file_size, allowed)
+        return safeio.parse_npy(safeio.read_member(archive, member), who, "NMC-D01")
+
+    def _read_header(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> safeio.NpyHeader:
+        who = f"{self._path}: x"
+        with archive.open(member) as file:
+            header = safeio.parse_npy_header(file.read(2 * safeio.NPY_HEADER_BYTES), who, "NMC-D01")
+        if not header.shape or header.fortran:
+            problem = "is a single number" if not header.shape else "is in Fortran order"
+            raise NmcError("NMC-D02", who, problem, "save np.ascontiguousarray(x) with one sample per row")
+        if header.data_bytes != member.file_size - header.start:
+            raise NmcError("NMC-D01", who, f"shape {header.shape} does not match {member.file_size:,} bytes")
+        if header.data_bytes > header.shape[0] * MAX_SAMPLE_BYTES:
+            safeio.too_large(who, "one sample", header.data_bytes // header.shape[0], MAX_SAMPLE_BYTES)
+        return header
+
+    def batches(self, size: int) -> Iterator[Samples]:
+        """All samples in order, ``size`` at a time; the last batch may be smaller."""
+        header = self._header
+        row_bytes = header.data_bytes // self.count if self.count else 0
+        with safeio.open_npz(self._path, STREAM_LIMITS) as (archive, _), archive.open("x.npy") as file:
+            file.read(header.start)
+            for start in range(0, self.count, size):
+                rows = min(size, self.count - start)
+                data = file.read(rows * row_bytes)
+                if len(data) != rows * row_bytes:
+                    raise NmcError("NMC-D01", f"{self._path}: x", "is cut off")
+                x = np.frombuffer(data, header.dtype).reshape(rows, *header.shape[1:])
+                y = None if self.labels is None else self.labels[start : start + rows]
+                yield Samples(x, y)
 
 
 def write_trace(path: Path, trace: Trace, names: Mapping[str, str], about: Mapping[str, Any]) -> None:
@@ -120,10 +188,10 @@ def read_trace(path: Path) -> TraceFile:
     about = safeio.parse_json(str(arrays["meta"]).encode(), who, code="NMC-D01")
     if not isinstance(about, dict) or about.get("schema") != TRACE_SCHEMA:
         raise NmcError("NMC-D01", who, f"is no trace of schema {TRACE_SCHEMA}", "run again with this nmc")
-    return TraceFile(_counts(about.pop("counts", None), who), about)
+    return TraceFile(counts_from_json(about.pop("counts", None), who), about)
 
 
-def _counts(data: Any, who: str) -> Counts:
+def counts_from_json(data: Any, who: str) -> Counts:
     """Counts from untrusted JSON: two positive numbers and six tables of non-negative integers."""
     fields = {field.name for field in dataclasses.fields(Counts)}
     if not isinstance(data, dict) or set(data) != fields:

@@ -38,9 +38,12 @@ __all__ = [
     "ensure_writable",
     "npy_bytes",
     "open_hdf5",
+    "open_npz",
     "parse_json",
     "parse_npy",
+    "parse_npy_header",
     "read_bytes",
+    "read_member",
     "read_npz",
     "read_zip_members",
     "too_large",
@@ -244,7 +247,8 @@ def _opened_zip(
         raise NmcError(code, who, f"cannot be read ({reason(error)})") from error
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """A whole member; BadZipFile (which the opening block turns into its code) when it is cut off."""
     # In pieces: a single read of a member that lies about its size could inflate without bound.
     pieces, got = [], 0
     with archive.open(member) as file:
@@ -265,7 +269,7 @@ def unzip(data: bytes, who: str, limits: Limits = Limits(), code: str = "NMC-F06
             NMC-F03 over the limits.
     """
     with _opened_zip(io.BytesIO(data), len(data), who, limits, code, deflate=False) as (archive, members):
-        return {member.filename: _read_member(archive, member) for member in members}
+        return {member.filename: read_member(archive, member) for member in members}
 
 
 def read_zip_members(path: AnyPath, limits: Limits = Limits(), code: str = "NMC-F06") -> dict[str, bytes]:
@@ -280,36 +284,63 @@ _NPY_HEADER = re.compile(
 )
 
 
-def parse_npy(data: bytes, who: str, code: str, kinds: str = "biuf") -> npt.NDArray[Any]:
-    """The array in the bytes of a .npy file, as a read-only view of them.
+@dataclass(frozen=True)
+class NpyHeader:
+    """What the head of a .npy file says; ``start``: where its data begin."""
 
-    The header is matched by a pattern and never evaluated. Raises NmcError ``code`` for objects, records,
-    other dtype kinds than ``kinds``, and a size that does not match the shape.
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran: bool
+    start: int
+
+    @property
+    def data_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _npy_refusal(who: str, code: str, problem: str) -> NmcError:
+    return NmcError(code, who, f"is not a readable .npy array ({problem})", "save plain numeric arrays")
+
+
+def parse_npy_header(data: bytes, who: str, code: str, kinds: str = "biuf") -> NpyHeader:
+    """The header at the start of ``data``; it is matched by a pattern and never evaluated.
+
+    Raises NmcError ``code`` for objects, records and other dtype kinds than ``kinds``.
     """
-
-    def refuse(problem: str) -> NmcError:
-        return NmcError(code, who, f"is not a readable .npy array ({problem})", "save plain numeric arrays")
-
     if data[:6] != b"\x93NUMPY" or data[6:8] not in (b"\x01\x00", b"\x02\x00", b"\x03\x00"):
-        raise refuse("no NPY header")
+        raise _npy_refusal(who, code, "no NPY header")
     start = 10 if data[6] == 1 else 12
     end = start + int.from_bytes(data[8:start], "little")
     if end - start > NPY_HEADER_BYTES:
-        raise refuse(f"header of {end - start:,} bytes")
+        raise _npy_refusal(who, code, f"header of {end - start:,} bytes")
     header = _NPY_HEADER.fullmatch(data[start:end].decode("latin-1"))
     if header is None:
-        raise refuse("header of a foreign form")
+        raise _npy_refusal(who, code, "header of a foreign form")
     try:
         dtype = np.dtype(header["dtype"])
-        if dtype.kind not in kinds:
-            raise refuse(f"data of type {dtype}")
         shape = tuple(int(number) for number in header["shape"].replace(",", " ").split())
-        if math.prod(shape) * dtype.itemsize != len(data) - end:
-            raise refuse(f"shape {shape} does not match {len(data) - end:,} bytes")
-        array: npt.NDArray[Any] = np.frombuffer(data, dtype, offset=end)
-        return array.reshape(shape, order="F" if header["fortran"] == "True" else "C")
+    except (ValueError, TypeError) as error:
+        raise _npy_refusal(who, code, reason(error)) from error
+    if dtype.kind not in kinds:
+        raise _npy_refusal(who, code, f"data of type {dtype}")
+    return NpyHeader(dtype, shape, header["fortran"] == "True", end)
+
+
+def parse_npy(data: bytes, who: str, code: str, kinds: str = "biuf") -> npt.NDArray[Any]:
+    """The array in the bytes of a .npy file, as a read-only view of them.
+
+    Raises as ``parse_npy_header``, and where the size does not match the shape.
+    """
+    header = parse_npy_header(data, who, code, kinds)
+    if header.data_bytes != len(data) - header.start:
+        raise _npy_refusal(
+            who, code, f"shape {header.shape} does not match {len(data) - header.start:,} bytes"
+        )
+    try:
+        array: npt.NDArray[Any] = np.frombuffer(data, header.dtype, offset=header.start)
+        return array.reshape(header.shape, order="F" if header.fortran else "C")
     except (ValueError, TypeError, OverflowError) as error:
-        raise refuse(reason(error)) from error
+        raise _npy_refusal(who, code, reason(error)) from error
 
 
 def npy_bytes(array: npt.NDArray[Any]) -> bytes:
@@ -320,25 +351,35 @@ def npy_bytes(array: npt.NDArray[Any]) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + array.tobytes()
 
 
-def read_npz(path: AnyPath, limits: Limits = Limits()) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of a .npz file by name, read-only (numbers and strings, never pickles).
+@contextlib.contextmanager
+def open_npz(
+    path: AnyPath, limits: Limits = Limits()
+) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
+    """A .npz archive and its members, once every guard has passed; only read inside the block.
 
     Raises:
-        NmcError: NMC-D01 when it cannot be read, NMC-F02 for unsafe member names, NMC-F03 over the limits.
+        NmcError: NMC-D01 when it cannot be read, also where the damage shows later, inside the block;
+            NMC-F02 for unsafe member names, NMC-F03 over the limits.
     """
-    arrays = {}
     size, name = check_regular(path, limits, "NMC-D01"), os.fspath(path)
     try:
         with (
             open(path, "rb") as file,
-            _opened_zip(file, size, name, limits, "NMC-D01", deflate=True) as (archive, members),
+            _opened_zip(file, size, name, limits, "NMC-D01", deflate=True) as opened,
         ):
-            for member in members:
-                who = f"{name}: {member.filename}"
-                array = parse_npy(_read_member(archive, member), who, "NMC-D01", "biufUS")
-                arrays[member.filename.removesuffix(".npy")] = array
+            yield opened
     except OSError as error:
         raise NmcError("NMC-D01", name, f"cannot be read ({reason(error)})") from error
+
+
+def read_npz(path: AnyPath, limits: Limits = Limits()) -> dict[str, npt.NDArray[Any]]:
+    """Arrays of a .npz file by name, read-only: numbers and strings, never pickles. Raises as open_npz."""
+    arrays = {}
+    with open_npz(path, limits) as (archive, members):
+        for member in members:
+            who = f"{os.fspath(path)}: {member.filename}"
+            array = parse_npy(read_member(archive, member), who, "NMC-D01", "biufUS")
+            arrays[member.filename.removesuffix(".npy")] = array
     return arrays
 
 
