@@ -351,7 +351,7 @@ def run_float(model: str | Path | OpGraph, x: npt.ArrayLike, steps: int | None =
 
 def verify(
     bundle: Bundle,
-    against: str = "lava",
+    against: str = "lava-inprocess",
     samples: int = 3,
     *,
     engine: str = "reference",
@@ -360,8 +360,17 @@ def verify(
 ) -> Verification:
     """Compare two engines bit by bit on the bundle's golden samples (then random ones), or on ``x``.
 
+    Args:
+        bundle: compiled at least to stage QUANTIZED.
+        against: the engine that is tested: "lava-inprocess" for Lava's process models, "lava" for its runtime.
+        samples: N.
+        engine: the engine that is taken as right.
+        x: see ``run``; the first ``samples`` of them are used.
+        steps: T; by default the network's.
+
     Returns:
-        Mismatches of spikes, u and v per population and the first divergence.
+        Mismatches of spikes, u and v per population and the first divergence; ``bundle.with_verification``
+        keeps it.
     """
     network = runnable(bundle)
     if samples < 1:
@@ -379,7 +388,9 @@ def verify(
 def report(bundle: Bundle, trace: Trace | None = None, **facts: Any) -> Report:
     """Per-layer report; see ``report.build.build_report`` for ``facts`` such as ``accuracy``."""
     counts = trace.counts if trace is not None else None
-    return build_report(bundle.network, bundle.chip, counts, config=bundle.config, **facts)
+    return build_report(
+        bundle.network, bundle.chip, counts, config=bundle.config, verified=bundle.verified, **facts
+    )
 
 
 def check(path: str | Path) -> list[Finding]:

@@ -7,6 +7,7 @@ network.json    the network without its arrays        tensors/*.npy  its arrays,
 mapping.json    tiles and cores, null before mapping  chip.toml      the chip file
 config.json     how it was compiled                   report.json    optional
 golden.json     names of arrays such as input and spikes, which lie in golden/*.npy
+verified.json   optional: what nmc verify compared
 
 The archive's comment is the SHA-256 of every byte before it, and it is checked before anything is
 parsed. The same content gives the same bytes on every machine.
@@ -19,19 +20,21 @@ import io
 import os
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nmc import __version__
+from nmc import __version__, verification
+from nmc.backends.compare import Verification
 from nmc.chip import Chip, parse_chip
 from nmc.errors import InternalError, NmcError
 from nmc.ir import Network, Stage
 from nmc.netjson import mapping_to_json, network_from_json, network_to_json
 from nmc.records import ArrayReader, ArrayStore, Record
+from nmc.reports.model import VerifiedRun
 from nmc.rules import verify
 from nmc.safeio import (
     Limits,
@@ -47,6 +50,7 @@ SCHEMA = "nmc.bundle/1"
 _MARK = b"nmc-sha256:"
 _COMMENT_BYTES = len(_MARK) + 64
 _REQUIRED = {"chip.toml", "config.json", "golden.json", "manifest.json", "mapping.json", "network.json"}
+_ADDED = {"report.json", "verified.json"}
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -55,6 +59,7 @@ class Bundle:
     """A compiled network of any stage with all that is needed to run, verify and report it.
 
     config: JSON values only. golden: small arrays by name, of any numeric dtype. report: a JSON document.
+    verified: the comparisons of engines that were made with this build.
     """
 
     network: Network
@@ -62,6 +67,7 @@ class Bundle:
     config: dict[str, Any] = field(default_factory=dict)
     golden: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     report: dict[str, Any] | None = None
+    verified: tuple[VerifiedRun, ...] = ()
 
     @cached_property
     def members(self) -> dict[str, bytes]:
@@ -89,12 +95,20 @@ class Bundle:
         }
         if self.report is not None:
             members["report.json"] = canonical_json(self.report)
+        if self.verified:
+            record = verification.to_json(self.verified, _build_id(members))
+            members["verified.json"] = canonical_json(record)
         return dict(sorted(members.items()))
 
     @cached_property
     def build_id(self) -> str:
-        """SHA-256 over the content; the report is left out, so that it may be added later."""
+        """SHA-256 over the content; the report and the verification record may be added later."""
         return _build_id(self.members)
+
+    def with_verification(self, result: Verification) -> Bundle:
+        """The same build with one more comparison in its record. Raises NmcError NMC-U02 for too many."""
+        runs = verification.added(self.verified, verification.record_of(result))
+        return replace(self, verified=runs)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         save(self, path)
@@ -105,7 +119,7 @@ def _digest(data: bytes | memoryview) -> str:
 
 
 def _build_id(members: dict[str, bytes]) -> str:
-    lines = (f"{name} {_digest(data)}\n" for name, data in sorted(members.items()) if name != "report.json")
+    lines = (f"{name} {_digest(data)}\n" for name, data in sorted(members.items()) if name not in _ADDED)
     return _digest("".join(lines).encode())
 
 
@@ -199,7 +213,7 @@ def _check_manifest(members: dict[str, bytes], who: str, limits: Limits) -> None
             )
         raise _broken(who, "its manifest names no schema")
     for name in members:
-        if name not in {*_REQUIRED, "report.json"} and not _is_array(name):
+        if name not in {*_REQUIRED, *_ADDED} and not _is_array(name):
             raise _broken(who, f"holds the foreign member {name[:80]}")
     version = Record(manifest, {"schema", "nmc", "build_id", "members"}, f"{who}: manifest.json").text("nmc")
     expected = _manifest(members, version)
@@ -253,7 +267,10 @@ def _decode(members: dict[str, bytes], who: str, limits: Limits) -> Bundle:
         raise _broken(who, f"holds arrays that nothing uses, such as {unused[0][:16]}")
     verify(network, network.stage)
     _check_tiles(network, chip, who)
-    return Bundle(network, chip, documents["config.json"], loaded, documents.get("report.json"))
+    runs: tuple[VerifiedRun, ...] = ()
+    if "verified.json" in members:
+        runs = verification.from_json(document("verified.json"), _build_id(members), f"{who}: verified.json")
+    return Bundle(network, chip, documents["config.json"], loaded, documents.get("report.json"), runs)
 
 
 def _check_tiles(network: Network, chip: Chip, who: str) -> None:

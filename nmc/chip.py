@@ -103,7 +103,8 @@ class Chip:
     dense list or of a shared kernel. weight_codes: the widths that weights can be stored with.
     population_slots, discrete_slots: output entries that one axon takes. payload_bits: width of a graded
     spike, 0 for binary ones. threshold_profiles: different thresholds on one core. resets, encodings:
-    values of ``ir.Reset`` and ``ir.Encoding``, the preferred one first. toml: the file's bytes.
+    values of ``ir.Reset`` and ``ir.Encoding``, the preferred one first. start_values: whether v can start a
+    sample elsewhere than at 0. toml: the file's bytes.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Chip:
     bias_exp_max: int
     threshold_profiles: int | None
     resets: tuple[str, ...]
+    start_values: bool
     encodings: tuple[str, ...]
     boards: tuple[Board, ...]
     board: Board | None

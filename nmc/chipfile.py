@@ -108,6 +108,7 @@ _TABLES: dict[str, dict[str, _Key]] = {
         "bias_exp_max": _number("bias_exp_max"),
         "threshold_profiles": _limit("threshold_profiles"),
         "resets": _Key("resets", _words(_RESETS), f"a list of {sorted(_RESETS)}"),
+        "start_values": _Key("start_values", lambda value: isinstance(value, bool), "true or false"),
     },
     "input": {"encodings": _Key("encodings", _words(_ENCODINGS), f"a list of {sorted(_ENCODINGS)}")},
 }

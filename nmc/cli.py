@@ -240,7 +240,12 @@ def evaluate(
 @app.command(epilog="Example: nmc verify model.nmc --runtime --samples 3")
 def verify(
     bundle: BundleArgument,
-    against: Annotated[str, typer.Option(help="The engine to compare with.")] = "lava",
+    against: Annotated[
+        str, typer.Option(help="The engine to compare with; Lava's process models by default.")
+    ] = "lava-inprocess",
+    runtime: Annotated[
+        bool, typer.Option("--runtime", help="Compare with Lava's runtime: --against lava.")
+    ] = False,
     engine: Annotated[str, typer.Option(help="The engine that is taken as right.")] = "reference",
     samples: Annotated[int, typer.Option(help="How many samples.")] = 3,
     data: Annotated[
@@ -248,14 +253,22 @@ def verify(
         typer.Option("--input", "-i", metavar="NPZ", help="Samples; by default the bundle's own."),
     ] = None,
     steps: StepsOption = None,
+    record: Annotated[
+        bool, typer.Option("--record/--no-record", help="Keep the result in the bundle, for the report.")
+    ] = True,
     how: FormatOption = Format.TEXT,
 ) -> int:
     """Compare two engines bit by bit; exit status 1 and the first divergence where they differ."""
     from nmc import commands
     from nmc.progress import Reporter
 
+    if runtime and against not in ("lava", "lava-inprocess"):
+        raise NmcError("NMC-U02", "runtime", f"given together with --against {against}", "give one of them")
+    against = "lava" if runtime else against
     with Reporter() as progress:
-        document, failure = commands.verify_bundle(bundle, engine, against, samples, data, steps, progress)
+        document, failure = commands.verify_bundle(
+            bundle, engine, against, samples, data, steps, record, progress
+        )
     emit(document, how)
     if failure is not None:
         raise failure

@@ -195,20 +195,37 @@ def verify_bundle(
     samples: int,
     data: Path | None,
     steps: int | None,
+    record: bool,
     progress: Reporter,
 ) -> tuple[Document, NmcError | None]:
-    """Compare two engines; the error (NMC-V01) names the first divergence."""
+    """Compare two engines and, where ``record`` says so, keep the result in the bundle.
+
+    Returns:
+        the document, and the error: NMC-V01 names the first divergence, NMC-W01 says why nothing was kept.
+    """
     bundle = _read_bundle(path)
     x = None if data is None else read_samples(data).x
     progress.show(f"verify {engine} against {against}", 0, None)
     result = api.verify(bundle, against, samples, engine=engine, x=x, steps=steps)
-    if result.passed:
-        return verification_document(bundle, result), None
-    if result.first is None:
-        problem = NmcError("NMC-V01", str(path), f"{engine} and {against} count events differently")
-    else:
+    document, problem = verification_document(bundle, result), _keep(path, bundle, result) if record else None
+    if result.first is not None:
         problem = NmcError("NMC-V01", str(path), str(result.first))
-    return verification_document(bundle, result), problem
+    elif not result.passed:
+        problem = NmcError("NMC-V01", str(path), f"{engine} and {against} count events differently")
+    return document, problem
+
+
+def _keep(path: Path, verified: Bundle, result: Verification) -> NmcError | None:
+    """Add the result to the file's record, whole or not at all; what went wrong, if anything did."""
+    try:
+        # Read anew: another verification of the same build may have written its record meanwhile.
+        bundle = _read_bundle(path)
+        if bundle.build_id != verified.build_id:
+            return NmcError("NMC-W01", str(path), "was compiled anew meanwhile", "verify it again")
+        bundle.with_verification(result).save(path)
+    except NmcError as error:
+        return error
+    return None
 
 
 def verification_document(bundle: Bundle, result: Verification) -> Document:
@@ -241,6 +258,8 @@ def verification_document(bundle: Bundle, result: Verification) -> Document:
         "mismatches": result.total,
         "counts_equal": result.counts_equal,
         "passed": result.passed,
+        "input_sha256": result.input_sha256,
+        "trace_sha256": result.trace_sha256,
         "first_divergence": None if result.first is None else dataclasses.asdict(result.first),
         "layers": layers,
     }
@@ -296,6 +315,7 @@ def report_bundle(path: Path, trace: Path | None, constants: str | None) -> Docu
         config=bundle.config,
         constants=constants,
         accuracy=None if accuracy is None else Accuracy(recorded.counts.samples, accuracy),
+        verified=bundle.verified,
     )
     return layout.document(report)
 

@@ -45,6 +45,8 @@ def run_demo(out: Path, progress: Reporter) -> Document:
     verification = api.verify(bundle, "stepwise", VERIFIED_SAMPLES)
     if not verification.passed:
         raise NmcError("NMC-V01", "demo", str(verification.first), "please report it")
+    bundle = bundle.with_verification(verification)
+    bundle.save(out / BUNDLE)
     progress.show("float model", 0, None)
     float_accuracy = test.accuracy(api.run_float(graph, test.x, bundle.network.steps).classes)
     engine = engine_by_name("auto").name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +38,9 @@ class Divergence:
     """The earliest unequal entry in chip time: which layer, sample, step and neuron, expected and got.
 
     arrived: sum of weights times payloads that reached the neuron in this step, weight units; all that came
-    before is equal on both sides, so it holds for both. bias: v units. before: the state that both had;
-    at step 0 the start. wanted, found: the states after the step.
+    before is equal on both sides, so it holds for both: the cause lies in this layer, not above it. inputs:
+    its parts, (layer that sent, sum). bias: v units. before: the state that both had; at step 0 the start.
+    wanted, found: the states after the step.
     """
 
     layer: str
@@ -48,6 +51,7 @@ class Divergence:
     expected: int
     got: int
     arrived: int
+    inputs: tuple[tuple[str, int], ...]
     bias: int
     before: NeuronState
     wanted: NeuronState
@@ -55,10 +59,12 @@ class Divergence:
 
     def __str__(self) -> str:
         where = ", ".join(map(str, self.neuron))
+        parts = ", ".join(f"{current} from {layer}" for layer, current in self.inputs)
         return (
             f"{self.layer}: sample {self.sample}, step {self.step}, neuron ({where}): "
             f"{self.kind} expected {self.expected}, got {self.got}; "
-            f"arrived {self.arrived}, bias {self.bias}, before: {self.before}; "
+            f"arrived {self.arrived} ({parts or 'on the host'}; equal in both), bias {self.bias}, "
+            f"before: {self.before}; "
             f"expected: {self.wanted}; got: {self.found}"
         )
 
@@ -68,6 +74,7 @@ class Verification:
     """Result of a comparison.
 
     mismatches: per population, unequal entries of spikes, u and v. compared: entries compared in all.
+    input_sha256, trace_sha256: of the encoded samples, and of all that ``engine`` computed (``digest``).
     """
 
     engine: str
@@ -78,6 +85,8 @@ class Verification:
     mismatches: dict[str, dict[str, int]]
     counts_equal: bool
     first: Divergence | None
+    input_sha256: str
+    trace_sha256: str
 
     @property
     def passed(self) -> bool:
@@ -86,6 +95,15 @@ class Verification:
     @property
     def total(self) -> int:
         return sum(sum(kinds.values()) for kinds in self.mismatches.values())
+
+
+def digest(arrays: Iterable[npt.NDArray[Any]]) -> str:
+    """SHA-256 of integer arrays in their order: of each its shape and its values as little-endian int64."""
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(f"{array.shape}".encode())
+        total.update(np.ascontiguousarray(array, "<i8").data)
+    return total.hexdigest()
 
 
 def compare(network: Network, x: IntArray, steps: int, expected: Engine, tested: Engine) -> Verification:
@@ -120,6 +138,8 @@ def compare(network: Network, x: IntArray, steps: int, expected: Engine, tested:
         mismatches,
         one.counts == two.counts,
         None if earliest is None else _explain(network, x, steps, one, two, *earliest[1:]),
+        digest([x]),
+        digest(_array(one, kind, name) for name in names for kind in KINDS),
     )
 
 
@@ -134,15 +154,15 @@ def _explain(
     """What a neuron got and what it was, in the step in which it first differs."""
     population = network[name]
     (sample, step), neuron = index[:2], index[2:]
-    arrived = 0
+    inputs = []
     for projection in network.incoming(name):
         if not projection.on_host:
             source = network[projection.source]
             train = encode.train_of(network, x, steps) if source.is_input else one.spikes[source.name]
-            current = synapse.apply_integer(
-                projection.synapse, projection.integer_weight, train[sample, step][None]
-            )
-            arrived += int(current.reshape(population.shape)[neuron])
+            past = step - projection.lag
+            sent = train[sample, past] if past >= 0 else np.zeros_like(train[sample, 0])
+            current = synapse.apply_integer(projection.synapse, projection.integer_weight, sent[None])
+            inputs.append((source.label, int(current.reshape(population.shape)[neuron])))
     before = _state(one, population, (sample, step - 1, *neuron)) if step else _start(population, neuron)
     return Divergence(
         population.label,
@@ -152,7 +172,8 @@ def _explain(
         neuron,
         int(_array(one, kind, name)[index]),
         int(_array(two, kind, name)[index]),
-        arrived,
+        sum(current for _, current in inputs),
+        tuple(inputs),
         _bias(network, population, x, sample, neuron),
         before,
         _state(one, population, index),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from nmc.chip import Chip
 from nmc.errors import NmcError
 from nmc.ir import Encoding, FixedNeuron, GradedRelay, InputNeuron, Network, Population
@@ -13,18 +15,35 @@ def check_support(network: Network, chip: Chip) -> Network:
     Contract: QUANTIZED in, the same network out.
 
     Raises:
-        NmcError: NMC-Q03 for a payload wider than the chip's, or a reset that it has not got.
+        NmcError: NMC-Q03 for a payload wider than the chip's, a reset or a start value that it has not got.
     """
     for population in network.populations:
         _check_payload(population, chip)
-        if isinstance(population.neuron, FixedNeuron) and population.neuron.reset.value not in chip.resets:
-            raise NmcError(
-                "NMC-Q03",
-                population.label,
-                f"reset by {population.neuron.reset.value}, {chip.name} has {', '.join(chip.resets)}",
-                "train with a hard reset, or compile for lava-cpu",
-            )
+        if isinstance(population.neuron, FixedNeuron):
+            _check_neuron(population.label, population.neuron, chip)
     return network
+
+
+def _check_neuron(who: str, neuron: FixedNeuron, chip: Chip) -> None:
+    if neuron.reset.value not in chip.resets:
+        raise NmcError(
+            "NMC-Q03",
+            who,
+            f"reset by {neuron.reset.value}, {chip.name} has {', '.join(chip.resets)}",
+            "train with a hard reset, or compile for lava-cpu",
+        )
+    if chip.start_values or not np.any(neuron.v0):
+        return
+    start = int(neuron.v0.flat[np.abs(neuron.v0).argmax()])
+    theta = "" if neuron.vth is None else f" (threshold {int(neuron.vth.value.max())})"
+    raise NmcError(
+        "NMC-Q03",
+        who,
+        f"every sample starts at v = {start}{theta}, {chip.name} clears v to 0, the reset potential",
+        "let v start at its reset potential, or compile for lava-cpu",
+        measured=start,
+        allowed=0,
+    )
 
 
 def _check_payload(population: Population, chip: Chip) -> None:

@@ -17,7 +17,7 @@ from nmc.ir import Fixed, FloatNeuron, GradedRelay, InputNeuron, Network, Popula
 from nmc.neuron import DECAY_BITS, U_DECAY_OFFSET
 from nmc.partition.check import CoreUse, check_mapping
 from nmc.reports.energy import assumptions, energy_of, total_of, unpriced
-from nmc.reports.model import Accuracy, Activity, Estimate, Peak, Report, Row, total_row
+from nmc.reports.model import Accuracy, Activity, Estimate, Peak, Report, Row, VerifiedRun, total_row
 
 
 def kind_of(population: Population) -> str:
@@ -142,6 +142,7 @@ def build_report(
     constants: str | None = None,
     accuracy: Accuracy | None = None,
     notes: tuple[str, ...] = (),
+    verified: tuple[VerifiedRun, ...] = (),
 ) -> Report:
     """Everything that a compile, and a run where ``counts`` are given, has to say about itself.
 
@@ -153,6 +154,7 @@ def build_report(
         constants: name of the set that prices the rows; the chip's first set where it is None.
         accuracy: on the samples of the run.
         notes: said after the network's own notes.
+        verified: the bundle's verification record.
 
     Raises:
         NmcError: NMC-U03 for constants that the chip has not got, NMC-P05 for a mapping over a limit.
@@ -198,6 +200,7 @@ def build_report(
         assumptions=() if counts is None else assumptions(first, chip.base),
         unpriced=() if counts is None else unpriced(network, first),
         notes=(*network.notes, *notes),
+        verified=verified,
     )
 
 

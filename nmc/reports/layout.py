@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nmc.reports.document import Column, Document, Table
-from nmc.reports.model import Activity, Energy, Report, Row
+from nmc.reports.model import Activity, Energy, Report, Row, VerifiedRun
 
 UNKNOWN = "-"
 _UNITS = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
@@ -118,8 +118,21 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
     lines += [(one.constants, one.source) for one in report.estimates]
     lines += [("assumes", text) for text in report.assumptions]
     lines.append(("not priced", ", ".join(report.unpriced)))
+    lines += [("verified", _verified(one)) for one in report.verified]
     lines += [("note", text) for text in report.notes]
     return tuple((what, value) for what, value in lines if value)
+
+
+def _verified(run: VerifiedRun) -> str:
+    verdict = "all equal" if run.passed else f"{run.mismatches:,} differ"
+    if not run.counts_equal:
+        verdict += ", event counts differ"
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions)
+    return (
+        f"{run.engine} and {run.against}: {run.samples:,} samples x {run.steps} steps, "
+        f"{run.compared:,} spikes, u and v: {verdict} "
+        f"({versions}; input {run.input_sha256[:12]}, trace {run.trace_sha256[:12]})"
+    )
 
 
 def _energy_data(energy: Energy) -> dict[str, float]:
@@ -197,6 +210,10 @@ def data(report: Report) -> dict[str, Any]:
         "assumptions": list(report.assumptions),
         "unpriced": list(report.unpriced),
         "notes": list(report.notes),
+        "verified": [
+            {**dataclasses.asdict(one), "versions": dict(one.versions), "passed": one.passed}
+            for one in report.verified
+        ],
     }
 
 

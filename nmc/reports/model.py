@@ -115,12 +115,38 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class VerifiedRun:
+    """One comparison of two engines, bit by bit.
+
+    samples, steps: N and T. compared, mismatches: entries of spikes, u and v over all populations.
+    input_sha256: of the encoded samples. trace_sha256: of all that ``engine`` computed, so that the run can
+    be repeated elsewhere and compared (``backends.compare``). versions: (package, version), sorted.
+    """
+
+    engine: str
+    against: str
+    samples: int
+    steps: int
+    compared: int
+    mismatches: int
+    counts_equal: bool
+    input_sha256: str
+    trace_sha256: str
+    versions: tuple[tuple[str, str], ...]
+
+    @property
+    def passed(self) -> bool:
+        return self.mismatches == 0 and self.counts_equal
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that a compile (and a run) has to say about itself.
 
     samples: of the run; None when nothing was run, then no row has an activity and there is no estimate.
     cores_available: None where nothing limits them. peaks: one per limited resource.
-    estimates: the set that prices the rows first, then the chip's other sets.
+    estimates: the set that prices the rows first, then the chip's other sets. verified: what ``nmc verify``
+    compared.
     """
 
     network: str
@@ -138,6 +164,7 @@ class Report:
     assumptions: tuple[str, ...]
     unpriced: tuple[str, ...]
     notes: tuple[str, ...]
+    verified: tuple[VerifiedRun, ...] = ()
 
     def to_text(self, width: int = 120) -> str:
         """For a terminal of that width."""

@@ -70,6 +70,9 @@ def test_a_divergence_can_be_computed_by_hand(name: str, step: int) -> None:
             )
             assert first.got == first.expected + 1
             arrived.append(first.arrived)
+            fed = [p for p in network.incoming(population.name) if not p.on_host]
+            assert [layer for layer, _ in first.inputs] == [network[p.source].label for p in fed]
+            assert sum(current for _, current in first.inputs) == first.arrived
             if not isinstance(population.neuron, FixedNeuron):
                 assert first.wanted == comparison.NeuronState(first.arrived, None, None)
                 continue
@@ -92,7 +95,8 @@ def test_a_divergence_can_be_computed_by_hand(name: str, step: int) -> None:
             )
             assert first.wanted == comparison.NeuronState(int(spikes), int(u), int(v))
             assert first.found == replace(first.wanted, v=int(v) + 1)
-            assert f"arrived {first.arrived}, bias {first.bias}" in str(first)
+            assert f"arrived {first.arrived} (" in str(first)
+            assert f"equal in both), bias {first.bias}, before" in str(first)
     assert any(arrived)
 
 

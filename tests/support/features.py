@@ -13,6 +13,8 @@ import gen
 import numpy as np
 
 from nmc import synapse, timing
+from nmc.frontend import opgraph as og
+from nmc.frontend.neuron_fold import fold_neuron
 from nmc.ir import (
     Compare,
     Conv2d,
@@ -342,6 +344,14 @@ def starts(value: float) -> tuple[Callable[[], Network], Finish]:
     return free, finish
 
 
+def leaks_elsewhere() -> Network:
+    """Reset to -2, leak towards 4: the front end measures v from the reset, and the leak becomes a bias."""
+    stated = og.Neuron(9.0, keep_v=2048 / 4096, v_leak=4.0, v_reset=-2.0, v0=-2.0)
+    folded = fold_neuron("cell", stated, None, (2, 3, 3), (2, 3, 3))
+    assert folded.bias is not None
+    return one_neuron(folded.neuron, folded.bias)()
+
+
 def silent_cell(**fields: float) -> FloatNeuron:
     return FloatNeuron(None, **fields)
 
@@ -417,6 +427,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature(
         "reset", "by subtraction, leaky", one_neuron(neuron(9.0, reset=Reset.SUBTRACT, keep_v=3500 / 4096))
     ),
+    Feature("reset", "to a value, leak to another", leaks_elsewhere),
     Feature("reset", "to a value below the start", _UP, _START_UP),
     Feature("reset", "to a value above the start", _DOWN, _START_DOWN),
     Feature("comparison", "v >= threshold", one_neuron(neuron(8.0, compare=_GE))),
