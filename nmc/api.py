@@ -13,11 +13,12 @@ import numpy.typing as npt
 from nmc import bundle as bundle_format
 from nmc import fitting
 from nmc.backends import encode
-from nmc.backends.base import Trace
+from nmc.backends.base import Counts, Trace
 from nmc.backends.compare import Verification, compare
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle
 from nmc.chip import Chip, chip_names, load_chip
+from nmc.comparison import diff
 from nmc.errors import NmcError
 from nmc.evaluation import evaluate
 from nmc.frontend import float_engine
@@ -36,6 +37,7 @@ from nmc.quantize import calibrate
 from nmc.quantize.precision import Granularity, Precision
 from nmc.reports.build import build_report
 from nmc.reports.fidelity import LayerFit, compare_layers
+from nmc.reports import layout
 from nmc.reports.model import Report
 from nmc.running import check_steps, run, runnable
 
@@ -52,6 +54,8 @@ __all__ = [
     "compile",
     "export",
     "fit",
+    "diff",
+    "evaluate",
     "evaluate",
     "load",
     "read",
@@ -195,8 +199,12 @@ def compile(
         "seed": seed,
         "calibration_samples": 0 if samples is None else min(len(samples), 256),
     }
-    golden = _golden(network, samples, seed) if network.stage >= Stage.QUANTIZED else {}
-    return Bundle(network=network, chip=target, config=config, golden=golden)
+    if network.stage < Stage.QUANTIZED:
+        return Bundle(network=network, chip=target, config=config)
+    golden, counts = _golden(network, samples, seed)
+    note = f"activity and energy are those of the bundle's {counts.samples} golden samples"
+    about = build_report(network, target, counts, config=config, notes=(note,))
+    return Bundle(network=network, chip=target, config=config, golden=golden, report=layout.data(about))
 
 
 def fit(
@@ -303,14 +311,16 @@ def _encoding(graph: OpGraph, data: npt.NDArray[Any] | None) -> Encoding:
     return Encoding.SPIKES if data is not None and data.ndim == len(shapes[0]) + 2 else Encoding.GRADED
 
 
-def _golden(network: Network, data: npt.NDArray[Any] | None, seed: int) -> dict[str, npt.NDArray[Any]]:
-    """A few encoded samples and the reference engine's outputs and, where they are small, all spikes."""
+def _golden(
+    network: Network, data: npt.NDArray[Any] | None, seed: int
+) -> tuple[dict[str, npt.NDArray[Any]], Counts]:
+    """A few encoded samples with the reference engine's outputs (small ones: all spikes), and its counts."""
     x = _random_input(network, 1, seed) if data is None else encode.encode(network, data[:GOLDEN_SAMPLES])
     size = sum(p.size for p in network.compute) * network.steps * len(x)
     record = [p.name for p in network.compute] if size <= GOLDEN_BYTES else []
     trace = engine_by_name("reference").run(network, x, network.steps, record)
     spikes = {f"spikes/{name}": array for name, array in trace.spikes.items()}
-    return {"x": x.astype(np.int32), "output": trace.output, **spikes}
+    return {"x": x.astype(np.int32), "output": trace.output, **spikes}, trace.counts
 
 
 def _random_input(network: Network, samples: int, seed: int) -> npt.NDArray[np.int64]:

@@ -298,6 +298,39 @@ def report(
 
 
 @app.command(epilog="Example: nmc check model.nir")
+@app.command(epilog="Example: nmc diff main.nmc branch.nmc --gate energy=+5% --gate cores=+0")
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A bundle, or a JSON report of one.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="What it is compared with.")],
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=LIMIT", help="Such as energy=+5%, accuracy=-0.5pp or cores=+0; again for more."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="More gates, from [gates] of a file.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write there instead of stdout.")] = None,
+    force: ForceOption = False,
+    how: FormatOption = Format.TEXT,
+) -> int:
+    """Say what changed between two builds; exit status 1 where a gate fails."""
+    from nmc import commands
+    from nmc.console import render
+
+    if out is not None:
+        commands.check_output(out, force, (old, new))
+    document, failure = commands.diff_builds(old, new, gate or [], config)
+    if out is None:
+        emit(document, how)
+    else:
+        commands.write_text(out, render(document, how))
+    if failure is not None:
+        raise failure
+    return EXIT_OK
+
+
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .nir or .nmc file.")],
     how: FormatOption = Format.TEXT,

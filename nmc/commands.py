@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +267,20 @@ def verification_document(bundle: Bundle, result: Verification) -> Document:
 
 
 # --- sweep ------------------------------------------------------------------------------------------
+# --- diff -------------------------------------------------------------------------------------------
+
+
+def diff_builds(
+    old: Path, new: Path, gates: Sequence[str], config: Path | None
+) -> tuple[Document, NmcError | None]:
+    """What changed; the error (NMC-V03) names the gates that fail."""
+    from nmc.config import read_gates
+
+    found = api.diff(old, new, [*gates, *(read_gates(config) if config is not None else ())])
+    failure = None if found.passed else NmcError("NMC-V03", str(new), found.failure)
+    return found.document(), failure
+
+
 
 
 def sweep_model(

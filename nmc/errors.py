@@ -230,6 +230,9 @@ CATALOGUE: dict[str, Entry] = {
         EXIT_GATE,
         "The imported network does not compute what its source computes on the same samples.",
     ),
+    "NMC-V03": Entry(
+        "gate failed", EXIT_GATE, "A metric got worse than a gate allows, or a report does not say it."
+    ),
     # I: internal
     "NMC-I01": Entry("internal error", EXIT_INTERNAL, "nmc broke one of its own rules; please report it."),
 }

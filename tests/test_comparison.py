@@ -1,0 +1,198 @@
+"""Builds compared: what changed, in which layer, and gates that let nothing through which they forbid."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nirfiles
+import numpy as np
+import pytest
+
+import nmc
+from nmc.bundle import Bundle
+from nmc.cli import main
+from nmc.errors import NmcError
+from nmc.ir import Fixed
+from nmc.reports.gates import METRICS, parse_gate
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    with np.load(nirfiles.CALIBRATION) as data:
+        return nmc.compile(nirfiles.DIGITS, data=data["x"][:20], steps=3)
+
+
+def report_of(bundle: Bundle) -> dict[str, Any]:
+    assert bundle.report is not None
+    return copy.deepcopy(bundle.report)
+
+
+def written(folder: Path, name: str, report: dict[str, Any]) -> Path:
+    path = folder / name
+    path.write_text(json.dumps({"schema": "nmc.report/1", **report}))
+    return path
+
+
+def test_a_build_equals_itself(bundle: Bundle) -> None:
+    gates = [f"{name}={'-0pp' if name == 'accuracy' else '+0'}" for name in METRICS if name != "accuracy"]
+    found = nmc.diff(bundle, bundle, gates)
+    assert found.passed
+    assert (found.changes, found.contributors, found.failure) == ((), (), "")
+    assert all(old == new for old, new in found.totals.values())
+
+
+def test_one_changed_weight_is_found_in_its_layer(bundle: Bundle) -> None:
+    network = bundle.network
+    projection = next(one for one in network.projections if one.target == "stage2.0.if1")
+    assert isinstance(projection.weight, Fixed)
+    mant = projection.weight.mant.copy()
+    mant.flat[0] += 1 if mant.flat[0] < projection.weight.highest else -1
+    changed = replace(projection, weight=replace(projection.weight, mant=mant))
+    other = tuple(changed if one is projection else one for one in network.projections)
+    found = nmc.diff(bundle, replace(bundle, network=network.with_(projections=other)))
+    assert [(one.layer, one.old, one.new) for one in found.changes] == [
+        ("stage2.0.if1", f"{mant.size:,} values", "1 of them differ")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gate", "old", "new", "passes"),
+    [
+        ("energy=+5%", 100.0, 105.0, True),
+        ("energy=+5%", 100.0, 105.1, False),
+        ("energy=+0%", 0.0, 1e-15, False),
+        ("energy=+5%", 100.0, 10.0, True),
+        ("cores=+0", 3, 3, True),
+        ("cores=+0", 3, 4, False),
+        ("cores=+1", 3, 4, True),
+        ("latency=+2.5", 10, 12, True),
+        ("latency=+2.5", 10, 13, False),
+        ("accuracy=-0.5pp", 0.99, 0.986, True),
+        ("accuracy=-0.5pp", 0.99, 0.984, False),
+        ("accuracy=-0.5pp", 0.5, 0.9, True),
+        ("accuracy=-1%", 0.9, 0.8912, True),
+        ("accuracy=-1%", 0.9, 0.8905, False),
+        ("synops=+10%", None, 5, False),
+        ("synops=+10%", 5, None, False),
+    ],
+)
+def test_gates(
+    bundle: Bundle, gate: str, old: float | None, new: float | None, passes: bool, tmp_path: Path
+) -> None:
+    sides = []
+    for name, value in (("old.json", old), ("new.json", new)):
+        report = report_of(bundle)
+        report["samples"] = 1
+        keys = {"energy": "energy_J", "latency": "latency_steps"}
+        metric = gate.partition("=")[0]
+        if metric == "accuracy":
+            report["accuracy"] = {"samples": 1, "integer": value, "float": None}
+        else:
+            report["total"][keys.get(metric, metric)] = value
+        sides.append(written(tmp_path, name, report))
+    found = nmc.diff(*sides, [gate])
+    assert found.passed is passes
+    assert (found.failure == "") is passes
+
+
+def test_counts_are_compared_by_sample(bundle: Bundle, tmp_path: Path) -> None:
+    one, two = report_of(bundle), report_of(bundle)
+    two["samples"] *= 2
+    for name in ("spikes", "synops", "updates"):
+        two["total"][name] *= 2
+    gates = ["spikes=+0", "synops=+0", "updates=+0"]
+    assert nmc.diff(written(tmp_path, "1.json", one), written(tmp_path, "2.json", two), gates).passed
+
+
+def test_layers_that_come_and_go(bundle: Bundle, tmp_path: Path) -> None:
+    old, new = report_of(bundle), report_of(bundle)
+    gone = old["layers"][3]["layer"]
+    del new["layers"][3]
+    new["layers"][4]["energy_J"] *= 3
+    louder = new["layers"][4]["layer"]
+    found = nmc.diff(written(tmp_path, "1.json", old), written(tmp_path, "2.json", new), ["energy=+0%"])
+    assert [(one.layer, one.new) for one in found.changes] == [(gone, "removed")]
+    assert {one.layer for one in found.contributors} == {gone, louder}
+    back = nmc.diff(tmp_path / "2.json", tmp_path / "1.json")
+    assert [(one.layer, one.new) for one in back.changes] == [(gone, "added")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("energy", "energy=", "energy=5%", "energy=-5%", "energy=+5pp", "energy=+%", "energy=+nan%"),
+        *("energy=+1e3", "energy=+5 %x", "accuracy=+1pp", "joy=+1%", "", "=+5%"),
+    ],
+)
+def test_malformed_gates(text: str) -> None:
+    with pytest.raises(NmcError) as caught:
+        parse_gate(text)
+    assert caught.value.code == "NMC-U02"
+
+
+DAMAGE: list[Any] = [
+    {"total": None},
+    {"total": {"cores": "3"}},
+    {"layers": {}},
+    {"layers": [3]},
+    {"layers": [{"layer": "a", "population": "a"}]},
+    {"accuracy": 0.5},
+    {"accuracy": {"integer": "1"}},
+    {"accuracy": {}},
+    {"samples": "2"},
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=str)
+def test_malformed_reports(bundle: Bundle, damage: dict[str, Any], tmp_path: Path) -> None:
+    path = written(tmp_path, "r.json", {**report_of(bundle), **damage})
+    with pytest.raises(NmcError) as caught:
+        nmc.diff(path, path)
+    assert caught.value.code == "NMC-D01"
+
+
+def test_files_that_are_no_reports(tmp_path: Path) -> None:
+    for text in ("[]", "{}", "3", "{", '{"schema": "nmc.sweep/1"}', '{"schema": "nmc.run/1"}'):
+        (tmp_path / "r.json").write_text(text)
+        with pytest.raises(NmcError) as caught:
+            nmc.diff(tmp_path / "r.json", tmp_path / "r.json")
+        assert caught.value.code == "NMC-D01"
+
+
+def test_the_command(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = tmp_path / "old.nmc", tmp_path / "new.json"
+    bundle.save(old)
+    louder = report_of(bundle)
+    layer = max(louder["layers"], key=lambda row: row["energy_J"])
+    louder["total"]["energy_J"] += layer["energy_J"]
+    layer["energy_J"] *= 2
+    written(tmp_path, "new.json", louder)
+    assert main(["diff", str(old), str(new)]) == 0
+    assert main(["diff", str(old), str(new), "--gate", "cores=+0"]) == 0
+    capsys.readouterr()
+    (tmp_path / "nmc.toml").write_text('[gates]\nenergy = "+5%"\ncores = "+0"\n')
+    arguments = ["diff", str(old), str(new), "--config", str(tmp_path / "nmc.toml")]
+    assert main([*arguments, "--format", "json"]) == 1
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["schema"] == "nmc.diff/1"
+    assert [one["passed"] for one in document["gates"]] == [False, True]
+    assert err.startswith("error: NMC-V03 ")
+    assert layer["layer"] in err
+    assert "allowed is +5%" in err
+    assert main([*arguments, "--format", "md", "-o", str(tmp_path / "diff.md")]) == 1
+    markdown = (tmp_path / "diff.md").read_text()
+    assert "FAILED" in markdown
+    assert len(markdown.splitlines()) <= 60
+
+
+@pytest.mark.parametrize("text", ["[gates]\nenergy = 5\n", "[gate]\n", "gates = 3\n"])
+def test_malformed_gate_files(bundle: Bundle, text: str, tmp_path: Path) -> None:
+    bundle.save(tmp_path / "a.nmc")
+    (tmp_path / "nmc.toml").write_text(text)
+    same = str(tmp_path / "a.nmc")
+    assert main(["diff", same, same, "--config", str(tmp_path / "nmc.toml")]) in (2, 3)
