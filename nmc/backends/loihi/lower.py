@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from nmc import timing
@@ -161,12 +163,25 @@ def synapses_of(network: Network, projection: Projection) -> Synapses:
 
 
 def as_convolution(synapse: Synapse, weight: IntArray, channels: int) -> tuple[Conv2d, IntArray]:
-    """A sum pool as the depthwise convolution that it is; a convolution as it is."""
+    """A convolution with as few groups as ``Conv`` takes; a sum pool as the depthwise one that it is."""
     if isinstance(synapse, Conv2d):
-        return synapse, weight
+        return _merged(synapse, weight)
     assert isinstance(synapse, SumPool2d)
     conv = Conv2d(synapse.stride, synapse.padding, (1, 1), channels)
-    return conv, np.broadcast_to(weight.reshape(-1, 1, 1, 1), (channels, 1, *synapse.kernel))
+    return _merged(conv, np.broadcast_to(weight.reshape(-1, 1, 1, 1), (channels, 1, *synapse.kernel)))
+
+
+def _merged(conv: Conv2d, weight: IntArray) -> tuple[Conv2d, IntArray]:
+    """The same convolution with several groups made one, block by block (``quirks.groups_in_one``)."""
+    size = quirks.groups_in_one(conv.groups)
+    if size == 1:
+        return conv, weight
+    c_out, per_group, *kernel = weight.shape
+    blocks = weight.reshape(conv.groups // size, size, c_out // conv.groups, per_group, *kernel)
+    whole = np.zeros((*blocks.shape[:3], size, per_group, *kernel), weight.dtype)
+    for group in range(size):
+        whole[:, group, :, group] = blocks[:, group]
+    return replace(conv, groups=conv.groups // size), whole.reshape(c_out, size * per_group, *kernel)
 
 
 def synapse_matrix(synapse: Synapse, weight: IntArray, source: Shape) -> tuple[IntArray, IntArray, IntArray]:

@@ -16,6 +16,7 @@ from nmc.errors import NmcError
 from nmc.ir import Conv2d, FixedNeuron, InputNeuron, IntArray, Population, Projection, Reset, SumPool2d
 
 INT8_MAX = 127
+MAX_MERGED = 16
 MAX_DELAY = 63
 AXES_TO_LAVA = (2, 1, 0)
 """(C, H, W) <-> (W, H, C), its own inverse. Only ``Conv`` wants Lava's order (proc/conv/process.py);
@@ -47,15 +48,27 @@ def to_xy(pair: tuple[int, int]) -> tuple[int, int]:
     return pair[1], pair[0]
 
 
-def fits_conv(synapse: Conv2d | SumPool2d, kernel: tuple[int, int], groups: int) -> bool:
-    """Whether ``Conv`` computes this geometry.
+def groups_in_one(groups: int) -> int:
+    """How many neighbouring groups of a convolution are made one, with zero weights between them.
 
-    Its stride, padding, dilation, kernel size and groups are int8: 128 groups become -128 and give
-    zeros without a word, more raise, so does a kernel side of 128 (proc/conv/models.py,
-    AbstractPyConvModel). What does not fit is written out as a sparse matrix.
+    128 groups become -128 in Lava's int8 and give zeros without a word, more raise (proc/conv/models.py,
+    AbstractPyConvModel). A port cannot be cut, so several ``Conv`` of fewer groups could not share one
+    source. 1 where the groups fit, and where more than ``MAX_MERGED`` would become one: zeros cost time.
+    """
+    if groups <= INT8_MAX:
+        return 1
+    fitting = (n for n in range(2, MAX_MERGED + 1) if groups % n == 0 and groups // n <= INT8_MAX)
+    return next(fitting, 1)
+
+
+def fits_conv(synapse: Conv2d | SumPool2d, kernel: tuple[int, int], groups: int) -> bool:
+    """Whether ``Conv`` computes this geometry, after ``groups_in_one``.
+
+    Its stride, padding, dilation, kernel size and groups are int8; a kernel side of 128 raises
+    (proc/conv/models.py, AbstractPyConvModel). What does not fit is written out as a sparse matrix.
     """
     dilation = synapse.dilation if isinstance(synapse, Conv2d) else (1, 1)
-    fields = (*kernel, *synapse.stride, *synapse.padding, *dilation, groups)
+    fields = (*kernel, *synapse.stride, *synapse.padding, *dilation, groups // groups_in_one(groups))
     return max(fields) <= INT8_MAX
 
 

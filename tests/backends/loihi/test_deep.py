@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import deepnets
+import features
 import pytest
 
 from nmc.backends.compare import compare
@@ -10,7 +11,7 @@ from nmc.backends.loihi.inprocess import InProcessLavaEngine
 from nmc.backends.loihi.lower import lower
 from nmc.backends.sim.reference import ReferenceEngine
 from nmc.frontend.lower import Joins
-from nmc.ir import Conv2d, GradedRelay, IntArray, Network
+from nmc.ir import GradedRelay, IntArray, Network
 
 STEPS = 4
 
@@ -49,14 +50,10 @@ def test_a_distributed_stage_of_bottlenecks_needs_relays() -> None:
     assert network.depth > 69
 
 
-def test_wide_depthwise_layers_are_written_out() -> None:
-    """Lava's Conv cannot have 160 groups."""
-    network, x = deepnets.compiled(deepnets.ghost_bottleneck(), STEPS, "distribute")
-    depthwise = [
-        one.name
-        for one in network.projections
-        if isinstance(one.synapse, Conv2d) and one.weight_shape[0] == 160 and one.weight_shape[1] < 160
-    ]
-    written = {part.name: part.process for part in lower(network, x, STEPS).synapses}
-    assert depthwise
-    assert not {written[name] for name in depthwise} & {"Dense", "DelayDense"}
+@pytest.mark.parametrize("delay", [0, 2])
+def test_wide_depthwise_layers_have_fewer_groups_in_lava(delay: int) -> None:
+    """Lava's Conv cannot have 160 groups; only what is delayed is written out."""
+    feature = next(one for one in features.FEATURES if one.name == "depthwise, 160 channels")
+    network = features.by(delay)(feature.network())
+    (part,) = lower(network, feature.samples(network), features.STEPS).synapses
+    assert (part.process, part.groups) == (("DelaySparse", 1) if delay else ("Conv", 80))

@@ -105,9 +105,31 @@ def test_conv_fails_on_a_kernel_of_128() -> None:
 
 def test_conv_fits_only_int8_geometry() -> None:
     assert quirks.fits_conv(Conv2d(), (3, 3), 127)
-    assert not quirks.fits_conv(Conv2d(), (3, 3), 128)
+    assert quirks.fits_conv(Conv2d(), (3, 3), 128)
+    assert not quirks.fits_conv(Conv2d(), (3, 3), 131)
     assert not quirks.fits_conv(Conv2d(), (3, 128), 1)
     assert not quirks.fits_conv(Conv2d(padding=(0, 128)), (3, 3), 1)
+
+
+@pytest.mark.parametrize(
+    ("groups", "merged"),
+    [
+        (1, 1),
+        (127, 1),
+        (128, 2),
+        (129, 3),
+        (131, 1),
+        (160, 2),
+        (254, 2),
+        (256, 4),
+        (672, 6),
+        (960, 8),
+        (2048, 1),
+    ],
+)
+def test_groups_are_made_one_as_rarely_as_possible(groups: int, merged: int) -> None:
+    assert quirks.groups_in_one(groups) == merged
+    assert quirks.fits_conv(Conv2d(), (3, 3), groups) == (groups // merged <= 127)
 
 
 def test_conv_has_no_delays() -> None:
