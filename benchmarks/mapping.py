@@ -28,9 +28,10 @@ from nmc.partition.check import check_mapping
 from nmc.partition.fit import analyse
 from nmc.partition.graph import core_graph
 from nmc.partition.place import place
+from nmc.partition.plan import Planner
 from nmc.partition.route import route
 from nmc.partition.search import Options
-from nmc.partition.tile import Objective, Planner, partition
+from nmc.partition.tile import Objective, partition
 
 LOIHI1, LOIHI2 = "loihi1:pohoiki-springs", "loihi2:hala-point"
 Build = Callable[[Chip], Network]
@@ -166,7 +167,7 @@ def main() -> None:
             continue
         chip = load_chip(chip_name)
         network = build(chip)
-        for optimize in ("cores", "traffic"):
+        for optimize in ("cores", "balanced", "traffic"):
             row = measure(name, chip, network, optimize)
             rows.append(row)
             print(line(row), flush=True)

@@ -147,7 +147,7 @@ def compile(
     layer_bits: Mapping[str, int] | None = None,
     joins: Joins = "auto",
     encoding: Encoding | None = None,
-    optimize: Objective = "cores",
+    optimize: Objective = "balanced",
     seed: int = 0,
     stop_after: str | None = None,
     observe: Callable[[PassDone], None] | None = None,
@@ -167,8 +167,9 @@ def compile(
         joins: how SEW additions are lowered: "relay" (graded spikes), "distribute" (one projection per
             addend), "auto" (relay where the chip carries payloads).
         encoding: frames or trains; by default told from ``data``, else frames.
-        optimize: what tiles are chosen for: the fewest cores, the least traffic between them, the fastest
-            step, or the least energy for messages.
+        optimize: what tiles are chosen for: few messages on hardly more than the fewest cores ("balanced"),
+            the fewest cores, the least traffic between them, the fastest step, or the least energy for
+            messages.
         seed: for the golden input when there are no data.
         stop_after: name of the last pass to run.
         observe: called after each pass.

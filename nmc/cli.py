@@ -40,6 +40,7 @@ class Samples(str, enum.Enum):
 class Objective(str, enum.Enum):
     """What tiles and cores are chosen for."""
 
+    BALANCED = "balanced"
     CORES = "cores"
     TRAFFIC = "traffic"
     SPEED = "speed"
@@ -141,7 +142,7 @@ def compile_(
     ] = "",
     granularity: GranularityOption = Granularity.LAYER,
     joins: Annotated[Joins, typer.Option(help="How residual additions are lowered.")] = Joins.AUTO,
-    optimize: Annotated[Objective, typer.Option(help="What the mapping is made for.")] = Objective.CORES,
+    optimize: Annotated[Objective, typer.Option(help="What the mapping is made for.")] = Objective.BALANCED,
     seed: Annotated[int, typer.Option(help="For the golden input when there are no samples.")] = 0,
     config: Annotated[
         Path | None,

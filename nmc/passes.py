@@ -44,7 +44,7 @@ def pipeline(
     chip: Chip,
     data: FloatArray | None,
     precision: Precision = DEFAULT_PRECISION,
-    optimize: Objective = "cores",
+    optimize: Objective = "balanced",
 ) -> tuple[Pass, ...]:
     """Every pass from FLOAT to MAPPED, in order.
 

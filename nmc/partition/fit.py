@@ -13,9 +13,9 @@ from nmc.errors import NmcError
 from nmc.ir import Conv2d, Dense, Fixed, Network, Population
 from nmc.partition.bound import Bound, lower_bound
 from nmc.partition.cost import RESOURCES, Cuts, bits_per_weight, cut, kernel_of, list_bits
+from nmc.partition.plan import Order, Plan, Planner, fewest
 from nmc.partition.search import Options
 from nmc.partition.share import share
-from nmc.partition.tile import Order, Plan, Planner, fewest
 
 
 @dataclass(frozen=True)
