@@ -39,6 +39,11 @@ HOST_WEIGHT_BITS = 16
 """Host projections run on the host's processor; 16 bits make their error invisible after rounding."""
 CORRECTION = 1.0
 """Corrections may move a bias by this share of the threshold; the fields leave room for it."""
+READOUT_CORRECTION = 0.25
+"""The same for a readout, of all that can arrive in a step."""
+RESCALES = 12
+MARGIN = 0.98
+"""A scale whose rounded weights reach too far is shrunk to this share of what would have fitted."""
 UNIFORM_VARIANCE = 1 / 12
 """Of a number that is equally likely anywhere in one unit: a rounding error, or a pixel nobody has seen."""
 
@@ -113,7 +118,7 @@ class ScaledPopulation:
             emulator: what the integers so far do on the calibration data; their error in the mean, too, is
                 taken back.
         """
-        self.weights = {p.name: self._weight(p, shared) for p in self.chip}
+        self._round_into_range(shared)
         for projection, source in zip(self.chip, self._sources, strict=True):
             found = source.mean
             if emulator is not None and self.learned:
@@ -122,6 +127,41 @@ class ScaledPopulation:
             error = weights.mean_error(source, self.weights[projection.name], self.scale, found)
             # What float sums leave over is far below one v unit, and no error.
             self.shift(-np.round(error * self.scale, 6) / self.scale)
+
+    def _round_into_range(self, shared: Shared) -> None:
+        """Round the weights, at a smaller scale where what they became reaches too far.
+
+        Raises:
+            NmcError: NMC-Q01 when no weight is left.
+        """
+        for _ in range(RESCALES):
+            self.weights = {p.name: self._weight(p, shared) for p in self.chip}
+            reach = self._all_reach(
+                {name: one.value.astype(np.float64) for name, one in self.weights.items()}
+            )
+            loads = (reach, reach + self._constant() * self.scale)
+            excess = reduce(
+                np.maximum, (load / room for room, load in zip(self._rooms(), loads, strict=False))
+            )
+            if (excess <= 1).all():
+                break
+            shrunk = MARGIN / (excess if len(self.scale) > 1 else excess.max(keepdims=True))
+            self.scale = self._whole_threshold(self.scale * np.minimum(shrunk, 1.0))
+        if self.chip and not any(one.mant.any() for one in self.weights.values()):
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """No weight is left: say what the smallest ones would reach."""
+        measured = int(self._moved().max()) << spec.WEIGHT_SHIFT
+        allowed = int(min(self._rooms())) << spec.WEIGHT_SHIFT
+        raise NmcError(
+            "NMC-Q01",
+            self._population.label,
+            f"even weights of one unit can reach {measured:,}, the chip holds {allowed:,} a step",
+            "lower the fan-in, the payload or T",
+            measured=measured,
+            allowed=allowed,
+        )
 
     def shift(self, change: FloatArray) -> None:
         """Add (C_out,) or (1,) float units to the bias, in all no more than the fields were left room for."""
@@ -138,7 +178,7 @@ class ScaledPopulation:
         if self._neuron.threshold is not None:
             return CORRECTION * weights.per_output(self._neuron.threshold, np.min)
         arriving = (self._reach(p, self._float_weight(p)) for p in (*self.chip, *self.host))
-        return CORRECTION * reduce(np.add, arriving, np.zeros(1))
+        return READOUT_CORRECTION * reduce(np.add, arriving, np.zeros(1))
 
     def expected_error(self, input_error: Mapping[str, float]) -> float:
         """Share of the current's variance that the grids of weights and inputs cost, before any rounding.
@@ -225,11 +265,8 @@ class ScaledPopulation:
         )
         for step in weights.Grid.steps(bits):
             self._grid = weights.Grid(bits, step)
-            try:
-                limit = self._limit()
-            except NmcError:
-                continue
-            if limit.min() * largest.max() >= self._grid.largest:
+            roomy = all((2 * self._moved() <= room).all() for room in self._rooms())
+            if roomy and self._limit().min() * largest.max() >= self._grid.largest:
                 return self._grid
         return weights.Grid.finest(bits)
 
@@ -240,36 +277,39 @@ class ScaledPopulation:
         if self._neuron.threshold is not None:
             largest = weights.per_output(np.abs(self._neuron.threshold), np.max)
             limits.append(((1 << spec.THRESHOLD_BITS) - 1) / largest)
-        bias = weights.per_output(np.abs(self._bias), np.max) + self._reserve
-        host = reduce(np.add, (self._reach(p, self._float_weight(p)) for p in self.host), bias)
         slack = len(self.host) + 1
         field = (neurons.MAX_BIAS_MANT - slack) << spec.BIAS_EXP_MAX
-        limits.append(_over(field / neurons.V_PER_WEIGHT, host))
-        reach = reduce(np.add, (self._reach(p, self._float_weight(p)) for p in self.chip), zero)
-        # Rounding to the grid moves every weight by at most half a step.
-        half = self._grid.step / 2
-        moved = reduce(np.add, (self._reach(p, np.ones(p.weight_shape)) for p in self.chip), zero) * half
-        keep_u = self._neuron.keep_u
-        gain = 1 / (1 - keep_u) if keep_u < 1 else float(self._steps)
-        room = ((spec.U_FOLD - 1) >> spec.WEIGHT_SHIFT) / gain - moved
-        limits.append(_over(self._checked(room, moved), reach))
-        if self._neuron.threshold is None:
-            room = (spec.V_LIMIT >> spec.WEIGHT_SHIFT) / self._steps - moved - 1
-            limits.append(_over(self._checked(room, moved), reach + host))
+        limits.append(_over(field / neurons.V_PER_WEIGHT, self._constant()))
+        reach = self._all_reach({p.name: self._float_weight(p) for p in self.chip})
+        loads = (reach, reach + self._constant())
+        # Where rounding could add as much as the weights themselves, the result is checked instead.
+        moved = self._moved()
+        for room, load in zip(self._rooms(), loads, strict=False):
+            limits.append(_over(np.where(2 * moved <= room, room - moved, room), load))
         return np.asarray(reduce(np.minimum, limits))
 
-    def _checked(self, room: FloatArray, moved: FloatArray) -> FloatArray:
-        if (room <= 0).any():
-            measured, allowed = int(moved.max()) << spec.WEIGHT_SHIFT, spec.U_FOLD - 1
-            raise NmcError(
-                "NMC-Q01",
-                self._population.label,
-                f"even weights of one unit can reach {measured:,}, the chip holds {allowed:,}",
-                "lower the fan-in, the payload or T",
-                measured=measured,
-                allowed=allowed,
-            )
-        return room
+    def _rooms(self) -> list[float]:
+        """What may arrive in one step, weight units: what u holds; for a readout also a share of v over T."""
+        keep_u = self._neuron.keep_u
+        gain = 1 / (1 - keep_u) if keep_u < 1 else float(self._steps)
+        rooms = [((spec.U_FOLD - 1) >> spec.WEIGHT_SHIFT) / gain]
+        if self._neuron.threshold is None:
+            rooms.append((spec.V_LIMIT >> spec.WEIGHT_SHIFT) / self._steps - 1)
+        return rooms
+
+    def _moved(self) -> FloatArray:
+        """What rounding may add to a step's input: every weight moves by at most half a grid step."""
+        ones = self._all_reach({p.name: np.ones(p.weight_shape) for p in self.chip})
+        return np.asarray(ones * (self._grid.step / 2))
+
+    def _constant(self) -> FloatArray:
+        """The largest |bias|, corrections and what the host writes included, float units."""
+        bias = weights.per_output(np.abs(self._bias), np.max) + self._reserve
+        return reduce(np.add, (self._reach(p, self._float_weight(p)) for p in self.host), bias)
+
+    def _all_reach(self, values: Mapping[str, FloatArray]) -> FloatArray:
+        """Largest |current| that the chip's projections bring with these weights, (C_out,) or (1,)."""
+        return reduce(np.add, (self._reach(p, values[p.name]) for p in self.chip), np.zeros(1))
 
     def _reach(self, projection: Projection, weight: FloatArray) -> FloatArray:
         """Largest |current| that the projection can bring to one neuron of each output channel."""

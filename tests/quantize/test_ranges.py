@@ -17,6 +17,7 @@ from nmc.errors import NmcError
 from nmc.frontend.float_engine import run_network
 from nmc.ir import (
     Conv2d,
+    Dense,
     Encoding,
     Fixed,
     FloatNeuron,
@@ -163,8 +164,49 @@ def test_the_split_between_payload_and_weight_bits_loses_little(monkeypatch: pyt
     assert split.inputs[0].neuron.highest < 255
     assert missed(split, x, truth) < 0.05
     monkeypatch.setattr(inputs, "COARSER_LEVELS", ())
-    with pytest.raises(NmcError, match="NMC-Q01 conv: even weights of one unit can reach"):
-        quantized(network, x, 8)
+    assert missed(quantized(network, x, 8), x, truth) > 2 * missed(split, x, truth)
+
+
+def averaging(steps: int) -> tuple[Network, np.ndarray]:
+    """A readout of the mean of 32 maps of 16 x 16 pixels: a fan-in that 8-bit weights would overflow."""
+    rng = np.random.default_rng(0)
+    shape = (32, 16, 16)
+    weight = np.repeat(rng.normal(0, 1 / 256, (5, 32)), 256, axis=1)
+    populations = (
+        Population("in", shape, InputNeuron(Encoding.SPIKES), origin=("input",), max_payload=3),
+        Population("a", (5,), FloatNeuron(None), origin=("fc",)),
+    )
+    projections = (Projection("p", "in", "a", Dense(), frozen(weight, np.float64)),)
+    x = rng.integers(0, 4, (12, steps, 1, 1, 1)) * (rng.random((12, steps, *shape)) < rng.random((32, 1, 1)))
+    network = Network("averaging", Stage.FLOAT, populations, projections, ("a",), steps, "potential")
+    return network, x.astype(np.float64)
+
+
+def test_a_wide_mean_keeps_its_resolution_by_uneven_rounding() -> None:
+    """Half a grid step everywhere, 24,576 spikes, 8 steps: v could not hold what nearest rounding may add.
+
+    Pixels of one map vary together, so rounding some up and others down gives the map's weight.
+    """
+    network, x = averaging(8)
+    result = quantized(network, x, 8)
+    weight = result.projections[0].integer_weight.reshape(5, 32, 256)
+    assert 8 * 3 * 64 * weight[0].size > 1.4 * (1 << 23)
+    assert (weight.min(axis=2) != weight.max(axis=2)).mean() > 0.5
+    trace = ReferenceEngine().run(result, encode.encode(result, x), 8, ["a"])
+    found = trace.output
+    truth = run_network(timing.balance(network, 62), x, 8)["output/a"]
+    assert np.corrcoef(truth.reshape(-1), found.reshape(-1))[0, 1] > 0.999
+
+
+def test_where_no_weight_is_left_the_layer_is_refused() -> None:
+    network, x = averaging(8)
+    loud = network.with_(
+        populations=(replace(network["in"], max_payload=1 << 15), network["a"]),
+    )
+    with pytest.raises(
+        NmcError, match=r"NMC-Q01 fc: even weights of one unit can reach [\d,]+, the chip holds"
+    ):
+        quantized(loud, x, 8)
 
 
 def test_the_split_is_better_than_full_payloads_with_coarse_weights(monkeypatch: pytest.MonkeyPatch) -> None:
