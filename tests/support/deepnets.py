@@ -17,6 +17,7 @@ from nmc.backends.compare import compare
 from nmc.backends.engines import engine
 from nmc.chip import load_chip
 from nmc.frontend import opgraph as og
+from nmc.frontend import zoo
 from nmc.frontend.lower import Joins, lower
 from nmc.ir import Encoding, IntArray, Network
 from nmc.passes import pipeline, run_passes
@@ -150,7 +151,13 @@ NETWORKS: dict[str, tuple[partial[og.OpGraph], Joins]] = {
     "23 bottlenecks, distribute": (partial(bottleneck_stage), "distribute"),
     "GhostNet bottleneck, 160 depthwise channels": (partial(ghost_bottleneck), "distribute"),
     "Inception block": (partial(inception_block), "distribute"),
+    "7B-Net, 32x32": (partial(zoo.NETWORKS["7b-net"].build, size=32), "relay"),
+    "7B-Net, 32x32, distribute": (partial(zoo.NETWORKS["7b-net"].build, size=32), "distribute"),
+    "7B-Net AND, 32x32": (partial(zoo.NETWORKS["7b-net-and"].build, size=32), "relay"),
+    "7B-Net IAND, 32x32": (partial(zoo.NETWORKS["7b-net-iand"].build, size=32), "relay"),
 }
+SLOW = ("23", "7B")
+"""Starts of names that only the command runs."""
 
 
 def main(steps: int = 4) -> int:
@@ -161,7 +168,9 @@ def main(steps: int = 4) -> int:
         failed += not result.passed
         populations = len(network.compute)
         verdict = "equal" if result.passed else str(result.first)
-        print(f"{name}: {populations} populations, {result.compared:,} values: {verdict}", flush=True)
+        delay = max(projection.delay for projection in network.projections)
+        line = f"{populations} populations, depth {network.depth}, longest delay {delay}"
+        print(f"{name}: {line}, {result.compared:,} spikes, u and v: {verdict}", flush=True)
     return int(failed > 0)
 
 

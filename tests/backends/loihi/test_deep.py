@@ -10,13 +10,14 @@ from nmc.backends.compare import compare
 from nmc.backends.loihi.inprocess import InProcessLavaEngine
 from nmc.backends.loihi.lower import lower
 from nmc.backends.sim.reference import ReferenceEngine
+from nmc.frontend import zoo
 from nmc.frontend.lower import Joins
 from nmc.ir import GradedRelay, IntArray, Network
 
 STEPS = 4
 
 
-@pytest.mark.parametrize("name", [name for name in deepnets.NETWORKS if not name.startswith("23")])
+@pytest.mark.parametrize("name", [name for name in deepnets.NETWORKS if not name.startswith(deepnets.SLOW)])
 def test_deep_networks_equal_lava(name: str) -> None:
     make, joins = deepnets.NETWORKS[name]
     check(*deepnets.compiled(make(), STEPS, joins))
@@ -30,10 +31,10 @@ def test_delay_lines_equal_lava(joins: Joins) -> None:
     check(network, x)
 
 
-def check(network: Network, x: IntArray) -> None:
-    result = compare(network, x, STEPS, ReferenceEngine(), InProcessLavaEngine())
+def check(network: Network, x: IntArray, steps: int = STEPS) -> None:
+    result = compare(network, x, steps, ReferenceEngine(), InProcessLavaEngine())
     assert result.passed, result.first
-    trace = ReferenceEngine().run(network, x, STEPS)
+    trace = ReferenceEngine().run(network, x, steps)
     silent = [p.label for p in network.compute if trace.counts.spikes[p.name] == 0]
     assert len(silent) <= len(network.compute) // 4, f"silent layers prove nothing: {silent}"
 
@@ -48,6 +49,12 @@ def test_a_distributed_stage_of_bottlenecks_needs_relays() -> None:
     longest = max(network[p.target].time - network[p.source].time for p in network.projections)
     assert longest == 63
     assert network.depth > 69
+
+
+def test_a_narrow_7b_net_equals_lava() -> None:
+    """At full width in the command of ``deepnets``."""
+    net = zoo.NETWORKS["7b-net"].build(size=32, width=0.125)
+    check(*deepnets.compiled(net, 2, "relay", samples=1), steps=2)
 
 
 @pytest.mark.parametrize("delay", [0, 2])

@@ -46,18 +46,22 @@ child.main(Path(sys.argv[2]))
 """
 """The real child's frame around a run that never ends; reports through a fifo that it runs."""
 
-WORKER_FAILS = """
-import os, sys
+IN_LAVA = """
+import os, signal, sys
 from pathlib import Path
 from nmc.backends.loihi import child, processes
 
-def fail(self):
-    raise ValueError("planted in a worker")
+def planted(self):
+    Path(sys.argv[1]).write_text(f"{os.getpgid(0)} {os.getpid()} {sys.argv[2]}")
+    ACTION
 
-processes.PyRecorder.run_spk = fail
-Path(sys.argv[1]).write_text(str(os.getpid()))
+processes.PyRecorder.run_spk = planted
 os._exit(child.main(Path(sys.argv[2])))
 """
+"""Lava's own runtime, with something planted in the model of one worker, which reports when it gets there."""
+RAISES, HANGS_THERE = (
+    IN_LAVA.replace("ACTION", action) for action in ("raise ValueError('planted')", "signal.pause()")
+)
 
 
 def child_of(folder: Path, script: str) -> tuple[str, ...]:
@@ -105,30 +109,89 @@ def test_a_child_that_fails_is_named(tmp_path: Path, script: str, reason: str) -
     assert "\n" not in str(caught.value)
 
 
+def left_of(session: int) -> list[str]:
+    """Processes of a session that are not zombies, and shared memory of its first process."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, of, *_ = place.read_text().rsplit(")", 1)[1].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(of) == session and state != "Z":
+            found.append(place.parent.name)
+    return found + [name for name in os.listdir("/dev/shm") if shared_memory_prefix(session) in name]
+
+
 @pytest.mark.runtime
-def test_a_worker_that_fails_ends_the_run(tmp_path: Path) -> None:
+def test_a_model_that_raises_ends_the_run(tmp_path: Path) -> None:
     """Lava itself would wait for ever."""
-    engine = LavaEngine(limit_s=120.0, child=child_of(tmp_path, WORKER_FAILS))
-    with pytest.raises(NmcError, match="planted in a worker"):
+    engine = LavaEngine(limit_s=250.0, child=child_of(tmp_path, RAISES))
+    with pytest.raises(NmcError, match=r"NMC-E02 lava: .*ValueError: planted"):
         engine.run(tinynet.network(), tinynet.X, tinynet.STEPS)
-    child = int((tmp_path / "report").read_text())
-    assert not runs(child)
-    assert not [name for name in os.listdir("/dev/shm") if shared_memory_prefix(child) in name]
+    session = int((tmp_path / "report").read_text().split()[0])
+    assert not left_of(session)
+
+
+@pytest.mark.runtime
+def test_a_model_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is over as soon as the worker hangs, however fast the machine."""
+    child = child_of(tmp_path, HANGS_THERE)
+    os.mkfifo(child[-1])
+    session: list[int] = []
+    wait = subprocess.Popen.wait
+
+    def limited(self: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        if timeout != 250.0:
+            return wait(self, timeout)
+        session.append(int(Path(child[-1]).read_text().split()[0]))
+        assert len(left_of(session[0])) > 5, "Lava does not run"
+        raise subprocess.TimeoutExpired("child", timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", limited)
+    with pytest.raises(NmcError, match=r"NMC-E02 lava: no result after 250 s"):
+        LavaEngine(limit_s=250.0, child=child).run(tinynet.network(), tinynet.X, tinynet.STEPS)
+    assert session
+    assert not left_of(session[0])
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])
+def test_lava_does_not_outlive_nmc(tmp_path: Path, end: signal.Signals) -> None:
+    """In the middle of a step of Lava's runtime."""
+    child = child_of(tmp_path, HANGS_THERE)
+    os.mkfifo(child[-1])
+    parent = parent_of(child)
+    *pids, folder = Path(child[-1]).read_text().split()
+    session = int(pids[0])
+    watches = [os.pidfd_open(int(entry)) for entry in left_of(session) if entry.isdigit()]
+    assert len(watches) > 5, "Lava does not run"
+    assert any(shared_memory_prefix(session) in name for name in os.listdir("/dev/shm"))
+    parent.send_signal(end)
+    parent.communicate()
+    for watch in watches:
+        assert select.select([watch], [], [], 60.0)[0], "a process outlived nmc"
+        os.close(watch)
+    assert not left_of(session)
+    assert not Path(folder).exists()
+
+
+def parent_of(child: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    """Another interpreter that runs the engine, so that it can be killed; SIGINT means KeyboardInterrupt."""
+    program = (
+        f"import signal, sys; sys.path.insert(0, {str(Path(tinynet.__file__).parent)!r})\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import tinynet\n"
+        "from nmc.backends.loihi.run import LavaEngine\n"
+        f"LavaEngine(limit_s=250.0, child={child!r}).run(tinynet.network(), tinynet.X, tinynet.STEPS)"
+    )
+    return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])
 def test_nothing_outlives_nmc(tmp_path: Path, end: signal.Signals) -> None:
     child = child_of(tmp_path, WATCHES)
     os.mkfifo(child[-1])
-    program = (
-        # A shell's background job starts with SIGINT ignored, and so would this program.
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"import sys; sys.path.insert(0, {str(Path(tinynet.__file__).parent)!r})\n"
-        "import tinynet\n"
-        "from nmc.backends.loihi.run import LavaEngine\n"
-        f"LavaEngine(limit_s=250.0, child={child!r}).run(tinynet.network(), tinynet.X, tinynet.STEPS)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+    parent = parent_of(child)
     *pids, folder = Path(child[-1]).read_text().split()
     watches = [os.pidfd_open(int(pid)) for pid in pids]
     parent.send_signal(end)
