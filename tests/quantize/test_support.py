@@ -6,6 +6,8 @@ import features
 import pytest
 
 from nmc import api
+from nmc.backends.loihi.lower import lower
+from nmc.backends.loihi.program import CPU_ONLY
 from nmc.chip import load_chip
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
@@ -32,6 +34,25 @@ def test_chips_clear_v_to_zero_only(chip: str, name: str, start: int) -> None:
 def test_lava_cpu_takes_start_values() -> None:
     network = network_of("to a value below the start")
     assert check_support(network, load_chip("lava-cpu")) is network
+
+
+@pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
+def test_what_a_chip_takes_is_stock_lava(chip: str) -> None:
+    """No feature that a chip accepts needs a process that has a model for the CPU only."""
+    accepted = refused = 0
+    for feature in features.FEATURES:
+        network = feature.network()
+        try:
+            check_support(network, load_chip(chip))
+        except NmcError:
+            refused += 1
+            continue
+        if not feature.refused:
+            program = lower(network, feature.samples(network), features.STEPS)
+            assert not {cell.process for cell in program.neurons} & set(CPU_ONLY), feature.name
+            accepted += 1
+    assert accepted > 40
+    assert refused >= 4
 
 
 def graph(**neuron: object) -> og.OpGraph:

@@ -19,14 +19,12 @@ from nmc import __version__, atomic
 from nmc.backends.loihi import quirks
 from nmc.backends.loihi.export_template import TEMPLATE
 from nmc.backends.loihi.lower import lower
-from nmc.backends.loihi.program import Neurons, Program, Source, Synapses
+from nmc.backends.loihi.program import CPU_ONLY, Neurons, Program, Source, Synapses
 from nmc.backends.sim.reference import ReferenceEngine
 from nmc.errors import NmcError
 from nmc.ir import IntArray, Network
 
 SCRIPT = "run_lava.py"
-CUSTOM = ("HardLIF", "SoftLIF")
-"""Processes of ``processes``: they run on the CPU, not on a chip."""
 _PROCESSES = Path(__file__).parent / "processes" / "__init__.py"
 
 
@@ -53,7 +51,7 @@ def export_lava(network: Network, x: IntArray, steps: int, folder: Path) -> tupl
     buffer = io.BytesIO()
     np.savez(buffer, **{name: kind[name] for name in network.outputs})
     files["expected.npz"] = buffer.getvalue()
-    if any(cell.process in CUSTOM for cell in program.neurons):
+    if any(cell.process in CPU_ONLY for cell in program.neurons):
         files["lava_processes/__init__.py"] = _PROCESSES.read_bytes()
     files[SCRIPT] = text.encode()
     for name, content in files.items():
@@ -89,7 +87,7 @@ def script(network: Network, program: Program) -> tuple[str, dict[str, npt.NDArr
         body += writer.source(part) if isinstance(part, Source) else writer.neurons(part)
         for synapse in synapses[name]:
             body += writer.synapse(synapse)
-    custom = sorted({cell.process for cell in program.neurons if cell.process in CUSTOM})
+    custom = sorted({cell.process for cell in program.neurons if cell.process in CPU_ONLY})
     imports = [f"from lava_processes import {', '.join(custom)}"] if custom else []
     note = (
         [
@@ -167,7 +165,7 @@ class _Writer:
         fields["bias_exp"] = str(cell.bias_exp)
         fields["reset_interval"] = "INTERVAL"
         fields["reset_offset"] = str(quirks.reset_offset(cell.level))
-        if cell.process in CUSTOM:
+        if cell.process in CPU_ONLY:
             fields["v_start"] = self._value(f"{cell.name}.v_start", cell.v0)
         if cell.process == "SoftLIF":
             fields["v_drop"] = self._value(f"{cell.name}.v_drop", cell.drop)

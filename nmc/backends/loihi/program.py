@@ -15,8 +15,9 @@ import numpy as np
 from nmc.errors import InternalError
 from nmc.ir import IntArray, Shape
 
-NEURON_PROCESSES = ("LIFReset", "HardLIF", "SoftLIF", "GradedVec")
-SYNAPSE_PROCESSES = ("Conv", "Dense", "DelayDense", "Sparse", "DelaySparse")
+CPU_ONLY = ("HardLIF", "SoftLIF")
+"""Neuron processes of ``processes``, for start values and soft resets: a chip needs microcode for them, which
+is not public, so ``quantize/support.py`` refuses there what they stand for. All others are stock Lava's."""
 
 
 @dataclass(frozen=True, eq=False)
