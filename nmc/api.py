@@ -27,9 +27,11 @@ from nmc.frontend.lint import Finding, check_file
 from nmc.frontend.lower import lower
 from nmc.frontend.nir_read import load_nir
 from nmc.frontend.nir_write import write_nir
+from nmc.frontend.netfile import is_net
 from nmc.frontend.opgraph import Input, OpGraph
 from nmc.ir import Encoding, Network, Stage
 from nmc.partition.check import check_mapping
+from nmc.frontend.slayer import load_net
 from nmc.partition.fit import Fit
 from nmc.partition.tile import OBJECTIVES, Objective
 from nmc.passes import PassDone, after_quantize, pipeline, run_passes
@@ -100,6 +102,9 @@ def load(
         raise NmcError("NMC-U02", "weights", "given without a builder", "give the model as file.py:function")
     if isinstance(model, OpGraph):
         return model
+    if is_net(model):
+        remedy = f"compile it as it is: nmc compile {model} -o model.nmc"
+        raise NmcError("NMC-U02", str(model), "holds a chip's integers, no float network", remedy)
     return load_nir(Path(model), profile, dt)
 
 
@@ -155,8 +160,9 @@ def compile(
     """Compile a model for a chip.
 
     Args:
-        model, profile, dt, weights: see ``load``; or a QUANTIZED network as ``AwareNetwork.export`` gives
-            it, whose numbers are kept (then all options about steps, bits, joins and encoding are its own).
+        model, profile, dt, weights: see ``load``; or a ``.net`` file of lava-dl, or a QUANTIZED network as
+            ``AwareNetwork.export`` gives it: their numbers are kept (then all options about bits, joins and
+            encoding are their own; only a ``.net`` file takes ``steps``).
         chip: name of a chip that ships with nmc, path of a chip file, or a Chip.
         data: calibration samples, (N, *shape) frames or (N, T, *shape) trains; at most 256 are used.
         steps: T; by default what the file says.
@@ -220,6 +226,8 @@ def fit(
     encoding: Encoding | None = None,
 ) -> Fit:
     """Whether a model fits a chip, what binds each layer, and which changes would make it fit.
+    if is_net(model):
+        model = _integers(model, steps, profile=profile, dt=dt, weights=weights, encoding=encoding)
 
     Args: as ``compile``; no data are needed.
 
@@ -299,6 +307,14 @@ def analyse(
         model, chip, data: as for ``compile``; ``options`` too.
         x: samples in the model's units.
     """
+def _integers(path: Any, steps: int | None, **options: object) -> Network:
+    """The network of a ``.net`` file, which needs none of the options (NMC-U02)."""
+    for name, value in options.items():
+        if value is not None:
+            raise NmcError("NMC-U02", name, "given for a .net file, which holds all of it", "leave it out")
+    return load_net(path, None if steps is None else check_steps(steps))
+
+
     stages: dict[str, Network] = {}
     options = {**options, "observe": lambda done: stages.update({done.name: done.network})}
     compile(model, chip, data, stop_after="prove-ranges", **options)

@@ -123,7 +123,7 @@ def demo(
     "compile", epilog="Example: nmc compile model.nir -o model.nmc --chip loihi2 --calibration x.npz"
 )
 def compile_(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file, or file.py:function.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir or .net file, or file.py:function.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The bundle to write.")] = None,
     chip: Annotated[str, typer.Option(help="A chip's name (nmc chips) or a chip file.")] = "loihi2",
     profile: Annotated[str | None, typer.Option(help="Framework the weights were trained with.")] = None,

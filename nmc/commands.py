@@ -98,8 +98,9 @@ def compile_model(
 
 
 def _read_bundle(path: Path) -> Bundle:
-    if path.suffix == ".nir" and path.is_file():
-        remedy = f"compile it first: nmc compile {path} -o model.nmc, or run it with --engine float"
+    if path.suffix in (".nir", ".net") and path.is_file():
+        also = ", or run it with --engine float" if path.suffix == ".nir" else ""
+        remedy = f"compile it first: nmc compile {path} -o model.nmc{also}"
         raise NmcError("NMC-F01", str(path), "is a model, not a bundle", remedy)
     return api.read(path)
 

@@ -11,10 +11,12 @@ from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
 from nmc.frontend.fold import fold
 from nmc.frontend.lower import REFUSED, lower
+from nmc.frontend.netfile import is_net
 from nmc.frontend.neuron_fold import fold_neuron
 from nmc.frontend.nir_read import inspect_nir
 from nmc.frontend.opgraph import OpGraph
 from nmc.frontend.raw import Finding
+from nmc.frontend.slayer import inspect_net
 from nmc.ir import Encoding
 
 __all__ = ["Finding", "check_file", "lint"]
@@ -28,12 +30,14 @@ SMALL_GAIN = 1e-2
 def check_file(
     path: str | os.PathLike[str], profile: str | None = None, dt: float | None = None
 ) -> list[Finding]:
-    """All findings on a NIR file, errors first; empty when nothing is wrong.
+    """All findings on a NIR or ``.net`` file, errors first; empty when nothing is wrong.
 
     Raises:
         NmcError: NMC-U02 or NMC-U03 for a bad ``dt`` or ``profile``; faults of the file are findings.
     """
     try:
+        if is_net(path):
+            return sorted(inspect_net(path)[1], key=lambda finding: finding.severity != "error")
         graph, findings = inspect_nir(path, profile, dt)
     except NmcError as error:
         if error.code.startswith("NMC-U"):

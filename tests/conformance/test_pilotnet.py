@@ -1,49 +1,39 @@
-"""A recording of PilotNet with LIF neurons, shipped in the lava-dl wheel, reproduced layer by layer.
+"""Recordings in the lava-dl wheel, reproduced: files imported, engines run, every entry compared.
 
-The recording holds spikes, u and v of nine layers over 24 steps; nobody says where it was taken. Its v reads
-128 at every spike, as Loihi's does, where Lava's CPU models and nmc have 0. Every 17 steps a layer is
+PilotNet with LIF neurons: spikes, u and v of nine layers over 24 steps; nobody says where it was taken. Its v
+reads 128 at every spike, as Loihi's does, where Lava's CPU models and nmc have 0. Every 17 steps a layer is
 cleared, at step depth + 1. Its last layer (fc-3) was recorded in another run and follows from nothing here.
+tinynet: spikes of three layers. ntidigits: dense layers with a delay per neuron, spikes of the last.
 """
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import h5py
+import netfiles
 import numpy as np
 import pytest
 
-from nmc import neuron as spec
+from nmc.backends import encode
 from nmc.backends.engines import engine
-from nmc.ir import (
-    Conv2d,
-    Dense,
-    Encoding,
-    Fixed,
-    FixedNeuron,
-    InputNeuron,
-    Network,
-    Population,
-    Projection,
-    Stage,
-    Synapse,
-)
+from nmc.backends.sim.reference import ReferenceEngine, run_stepwise
+from nmc.frontend.slayer import load_net
+from nmc.ir import Encoding, InputNeuron, Network, Population, Stage
 from nmc.rules import verify
 
-STEPS, INTERVAL, V_AT_SPIKE, BIAS_EXP = 24, 17, 128, 6
+STEPS, INTERVAL, V_AT_SPIKE = 24, 17, 128
 LAYERS = ["conv-0", "conv-1", "conv-2", "conv-3", "conv-4", "fc-0", "fc-1", "fc-2"]
-GROUPS = [1, 2, 3, 4, 5, 7, 8, 9]
-"""Number of each layer in the file; 0 is the input, 6 says "flatten"."""
 
 
 def folder() -> Path | None:
     """Where the wheel keeps the recording: its tests are installed beside it."""
     found = find_spec("lava")
     for place in () if found is None else found.submodule_search_locations or ():
-        path = Path(place).parent / "tests/lava/lib/dl/netx/gts/pilotnet_lif"
+        path = Path(place).parent / "tests/lava/lib/dl/netx"
         if path.is_dir():
             return path
     return None
@@ -56,52 +46,27 @@ pytestmark = pytest.mark.skipif(FOLDER is None, reason="the lava-dl wheel with i
 def recorded(name: str) -> np.ndarray:
     """(T, C, H, W) or (T, N) int32; on disk it is (W, H, C, T)."""
     assert FOLDER is not None
-    array = np.load(FOLDER / f"{name}.npy").astype(np.int32)
+    array = np.load(FOLDER / f"gts/pilotnet_lif/{name}.npy").astype(np.int32)
     return np.ascontiguousarray(array.T)
 
 
-def neuron_of(group: Any) -> FixedNeuron:
-    """The neuron's fields; the file counts the decay of u from 1."""
-
-    def field(name: str, offset: int = 0) -> np.ndarray:
-        return np.asarray(int(group["neuron"][name][()]) - offset)
-
-    return FixedNeuron(
-        Fixed(field("vThMant"), 6, 17, signed=False),
-        Fixed(field("iDecay", 1), -12, 12, signed=False),
-        Fixed(field("vDecay"), -12, 12, signed=False),
-    )
+@cache
+def pilotnet() -> Network:
+    assert FOLDER is not None
+    return load_net(FOLDER / "gts/pilotnet_lif/network.net", steps=INTERVAL)
 
 
 def layer(depth: int) -> Network:
     """One layer of the file behind an input of spikes; depth 1 is the first convolution."""
-    assert FOLDER is not None
-    with h5py.File(FOLDER / "network.net", "r") as file:
-        group = file["layer"][str(GROUPS[depth - 1])]
-        weight = np.asarray(group["weight"][()])
-        bias = np.asarray(group["bias"][()]).astype(np.int64)
-        neuron = neuron_of(group)
-        shape = tuple(int(n) for n in group["shape"][()])
-        op: Synapse = Dense()
-        if weight.ndim >= 4:
-            stride, padding, dilation = (
-                tuple(int(n) for n in group[key][()]) for key in ("stride", "padding", "dilation")
-            )
-            op = Conv2d(stride, padding, dilation, int(group["groups"][()]))
-            weight = weight.reshape(weight.shape[:4])
-        else:
-            shape = shape[:1]
-    assert np.array_equal(weight % 2, np.zeros_like(weight))
-    source = recorded(LAYERS[depth - 2] if depth > 1 else "input").shape[1:]
-    mant = bias.reshape(-1, *(1,) * (len(shape) - 1))
+    whole = pilotnet()
+    cell = whole.compute[depth]
+    (projection,) = whole.incoming(cell.name)
+    source = Population("in", whole[projection.source].shape, InputNeuron(Encoding.SPIKES), level=0)
     network = Network(
         LAYERS[depth - 1],
         Stage.QUANTIZED,
-        (
-            Population("in", source, InputNeuron(Encoding.SPIKES), level=0),
-            Population("cell", shape, neuron, Fixed(mant, BIAS_EXP, 13, signed=True), level=1),
-        ),
-        (Projection("w", "in", "cell", op, Fixed((weight / 2).astype(np.int64), 1, 8, signed=True)),),
+        (source, replace(cell, name="cell", level=1)),
+        (replace(projection, source="in", target="cell"),),
         ("cell",),
         STEPS,
     )
@@ -143,16 +108,61 @@ def test_every_layer_equals_the_recording(name: str) -> None:
     assert sum(size for _, size in results.values()) > 8_000_000
 
 
-def test_the_input_layer_equals_the_recording() -> None:
-    """The image is stored as bias mantissas of exponent 6: the file's weight and bias are in it already."""
+def test_the_whole_network_step_by_step() -> None:
+    """As the chip ran it: from the image to the last layer, also before each layer's first reset. The image
+    is stored as bias mantissas: the file's weight and bias are in it already."""
     assert FOLDER is not None
-    with h5py.File(FOLDER / "network.net", "r") as file:
-        cell = neuron_of(file["layer"]["0"])
-    image = np.load(FOLDER / "image.npy").astype(np.int64).T
-    spikes = recorded("input")
-    u = v = np.zeros(image.shape, np.int64)
-    for t in range(STEPS):
-        if t % INTERVAL == 0:
-            u = v = np.zeros(image.shape, np.int64)
-        fired, u, v = spec.step(cell, u, v, np.zeros_like(u), image << BIAS_EXP)
-        assert np.array_equal(fired, spikes[t]), t
+    network = pilotnet()
+    mantissas = np.load(FOLDER / "gts/pilotnet_lif/image.npy").astype(np.int64).T
+    x = encode.encode(network, np.repeat((mantissas[None] - 36) / 40, 2, axis=0))
+    names = [population.name for population in network.compute[:-1]]
+    ran = run_stepwise(network, x, INTERVAL, names)
+    compared = 0
+    for name, recording in zip(names, ["input", *LAYERS], strict=True):
+        spikes, u, v = (array[:STEPS] for array in ran[name])
+        found = {"": spikes, "-u": u, "-v": np.where(spikes, V_AT_SPIKE, v)}
+        for kind, array in found.items():
+            if recording == "input" and kind:
+                continue  # only its spikes were recorded
+            np.testing.assert_array_equal(array, recorded(recording + kind).reshape(array.shape))
+            compared += array.size
+    assert compared > 9_000_000
+
+
+def test_tinynet_equals_the_recording() -> None:
+    """Whose first entry is the step before the first; that of a file with 5-D kernels."""
+    assert FOLDER is not None
+    network = load_net(FOLDER / "tiny.net", steps=15)
+    mantissas = np.load(FOLDER / "gts/tinynet/input_bias.npy").T
+    x = encode.encode(network, ((mantissas - 34) / 36)[None])
+    names = [population.name for population in network.compute]
+    trace = ReferenceEngine().run(network, x, 15, names)
+    for name, recording in zip(names, ("input", "layer1", "output"), strict=True):
+        expected = np.moveaxis(np.load(FOLDER / f"gts/tinynet/{recording}.npy")[0], -1, 0)[1:]
+        np.testing.assert_array_equal(trace.spikes[name][0], expected)
+        assert expected.any()
+
+
+def test_delays_equal_the_recording() -> None:
+    """ntidigits, the first 60 of 3000 steps: each neuron has a delay of its own, 0 to 62 steps; the
+    recording is four steps late, one per layer and one for the input."""
+    assert FOLDER is not None
+    steps = 60
+    network = load_net(FOLDER / "gts/ntidigits/ntidigits.net", steps=steps)
+    train = np.load(FOLDER / "gts/ntidigits/input.npy").T[:steps].astype(np.int64)
+    trace = ReferenceEngine().run(network, train[None, :, None, None], steps, ["layer4.dense"])
+    expected = np.load(FOLDER / "gts/ntidigits/output.npy").T[4 : steps + 4]
+    np.testing.assert_array_equal(trace.spikes["layer4.dense"][0], expected)
+    assert expected.sum() > 100
+
+
+def test_a_dense_layer_equals_the_recording(tmp_path: Path) -> None:
+    """256 neurons on 200 inputs over 2000 steps: the weights as a file, the spikes as recorded."""
+    assert FOLDER is not None
+    weight, train, fired = (np.load(FOLDER / f"gts/dense/{name}.npy") for name in ("weight", "in", "out"))
+    cell = netfiles.NEURON | {"iDecay": 4096, "vDecay": 415, "vThMant": 6}
+    dense = {"type": "dense", "shape": [256], "inFeatures": 200, "weight": weight, "neuron": cell}
+    network = load_net(netfiles.write(tmp_path / "x.net", [dense]), steps=2000)
+    trace = ReferenceEngine().run(network, train.T[None].astype(np.int64), 2000, ["layer0.dense"])
+    np.testing.assert_array_equal(trace.spikes["layer0.dense"][0, :-1], fired.T[1:])
+    assert fired.sum() > 1_000
