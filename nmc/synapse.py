@@ -73,19 +73,20 @@ def _patches(x: Array, kernel: tuple[int, int], synapse: Conv2d | SumPool2d) -> 
     )
 
 
-def apply(synapse: Synapse, weight: Array, x: Array) -> FloatArray:
+def apply(synapse: Synapse, weight: Array, x: Array, dtype: npt.DTypeLike = np.float64) -> Array:
     """The current of a projection.
 
     Args:
         synapse: the operator.
         weight: numbers of any dtype, shape as the operator's docstring in ``ir`` says.
         x: (N, *source shape), payloads of the source's spikes.
+        dtype: what is computed in, float64 or float32.
 
     Returns:
-        (N, *target shape), float64.
+        (N, *target shape), of that dtype.
     """
-    x = x.astype(np.float64)
-    weight = weight.astype(np.float64)
+    x = x.astype(dtype)
+    weight = weight.astype(dtype)
     if isinstance(synapse, Identity):
         return np.asarray(x * weight)
     if isinstance(synapse, Dense):

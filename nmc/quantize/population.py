@@ -272,7 +272,6 @@ class ScaledPopulation:
 
     def _limit(self) -> FloatArray:
         """The largest scales, (C_out,) or (1,), at which every field still holds its worst case."""
-        zero = np.zeros(1)
         limits = [np.full(1, np.inf)]
         if self._neuron.threshold is not None:
             largest = weights.per_output(np.abs(self._neuron.threshold), np.max)

@@ -17,6 +17,8 @@ BLOCK = 576
 """Inputs whose errors are shared, 64 channels of a 3x3 kernel; bounds memory and time on wide layers."""
 DAMPING = 0.01
 """Share of the mean variance added to every input's, as in the paper, so that H can be inverted."""
+CHUNK = 48
+"""Inputs after which errors are handed on to those beyond, as in the paper's lazy batches; for speed only."""
 MAX_ROWS = 4096
 """Observations per covariance, evenly picked; several times the block."""
 
@@ -41,12 +43,17 @@ def round_rows(rows: FloatArray, covariance: FloatArray, lowest: int, highest: i
     order = np.argsort(-variance, kind="stable")
     upper = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
     left = rows[:, order].copy()
+    errors = np.zeros(rows.shape)
     mant = np.zeros(rows.shape, np.int64)
-    for column in range(inputs):
-        rounded = np.clip(np.rint(left[:, column]), lowest, highest)
-        mant[:, order[column]] = rounded.astype(np.int64)
-        error = (left[:, column] - rounded) / upper[column, column]
-        left[:, column + 1 :] -= np.outer(error, upper[column, column + 1 :])
+    for start in range(0, inputs, CHUNK):
+        stop = min(start + CHUNK, inputs)
+        for column in range(start, stop):
+            rounded = np.clip(np.rint(left[:, column]), lowest, highest)
+            mant[:, order[column]] = rounded.astype(np.int64)
+            errors[:, column] = (left[:, column] - rounded) / upper[column, column]
+            left[:, column + 1 : stop] -= np.outer(errors[:, column], upper[column, column + 1 : stop])
+        # What the chunk leaves to all later inputs, in one product.
+        left[:, stop:] -= errors[:, start:stop] @ upper[start:stop, stop:]
     return mant
 
 

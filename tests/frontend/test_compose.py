@@ -90,6 +90,6 @@ def test_an_identity_of_one_passes_the_very_array_on():
 
 
 def test_dense_has_a_limit():
-    with pytest.raises(NmcError, match="16,777,216 are built") as caught:
+    with pytest.raises(NmcError, match="33,554,432 are built") as caught:
         dense((SumPool2d((1, 1), (1, 1)), frozen(1.0)), (64, 16, 16), "pool")
     assert caught.value.measured == (64 * 256) ** 2
