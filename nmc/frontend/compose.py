@@ -19,7 +19,7 @@ from nmc.ir import Conv2d, Dense, FloatArray, Identity, Shape, SumPool2d, Synaps
 Operator: TypeAlias = tuple[Synapse, FloatArray]
 
 MAX_DENSE = 1 << 25
-"""Elements of the largest dense matrix that a pair may become (256 MiB); a ResNet-18 with 1,000 classes fits."""
+"""Elements of the largest dense matrix that a pair may become (256 MiB): a ResNet-18 with 1,000 classes."""
 
 
 def compose(first: Operator, second: Operator, source: Shape, who: str) -> Operator:
