@@ -12,10 +12,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from nmc import ir
+from nmc import ir, synapse
 from nmc.errors import NmcError
 from nmc.frontend.neuron_fold import FoldedNeuron, collapse
-from nmc.ir import FloatArray, FloatNeuron, Identity, Population, SumPool2d, Synapse, frozen
+from nmc.ir import Conv2d, FloatArray, FloatNeuron, Identity, Population, Shape, SumPool2d, Synapse, frozen
 
 MAX_LEVELS = 64
 """The largest value that is written as a sum of gates; each value costs a population."""
@@ -52,7 +52,7 @@ def value_range(terms: Iterable[TermValue], bias: FloatArray | None) -> tuple[in
         if isinstance(source.neuron, FloatNeuron) and source.neuron.threshold is None:
             return None
         for sign in (1, -1):
-            part = _fan_in(operator, np.maximum(sign * weight, 0.0)) * source.max_payload
+            part = _fan_in(operator, np.maximum(sign * weight, 0.0), source.shape) * source.max_payload
             if sign == 1:
                 high = high + part
             else:
@@ -64,8 +64,12 @@ def value_range(terms: Iterable[TermValue], bias: FloatArray | None) -> tuple[in
     return int(low.min()), int(high.max())
 
 
-def _fan_in(operator: Synapse, weight: FloatArray) -> FloatArray:
+def _fan_in(operator: Synapse, weight: FloatArray, source: Shape) -> FloatArray:
     """(C_out,) or (1,): the most that binary spikes can bring to one neuron."""
+    if isinstance(operator, Conv2d) and (weight.shape[2] > source[1] or weight.shape[3] > source[2]):
+        # No window ever sees the whole kernel.
+        reached = synapse.apply(operator, weight, np.ones((1, *source)))[0]
+        return np.asarray(reached.reshape(len(reached), -1).max(axis=1))
     if isinstance(operator, SumPool2d):
         return np.ravel(weight) * (operator.kernel[0] * operator.kernel[1])
     if isinstance(operator, Identity):

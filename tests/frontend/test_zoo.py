@@ -1,65 +1,27 @@
-"""The zoo: counts against the published ones, and every narrow variant on loihi2."""
+"""The zoo: every narrow variant compiles for loihi2 and gives the same bits on both engines."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from same import differences
 
 import nmc
+from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
 from nmc.frontend.float_engine import run, run_network
 from nmc.frontend.lower import lower
 from nmc.frontend.zoo import NETWORKS
-from nmc.frontend.zoo.draft import operations, parameters
-from nmc.frontend.zoo.events import wide_seven_b
+from nmc.frontend.zoo.draft import Draft, if_neuron
+from nmc.frontend.zoo.ghost import ghostnet
 from nmc.ir import Encoding
 
 STEPS = 4
 
-COUNTS = {
-    # The ANNs of the same layers, as torchvision counts them.
-    "sew-resnet-18": (11_689_512, 1_814_073_344),
-    "sew-resnet-34": (21_797_672, 3_663_761_408),
-    "resnet-20": (272_474, 40_813_184),
-    "resnet-110": (1_730_714, 253_149_824),
-    "7b-net": (130_923, 412_066_144),
-    "wide-7b-net": (1_193_226, 1_648_493_824),
-    "sew-resnet-34-cifar": (466_906, 69_124_736),
-    "ms-resnet-34-cifar": (466_906, 69_124_736),
-    "vgg16-cifar": (14_785_866, 313_263_360),
-    # LeNet-5 with full connections between its maps.
-    "lenet": (61_706, 416_520),
-}
 REPEATS = ("-32", "-34", "-44", "-50", "-56", "-101", "-110", "-152", "-mnist")
 RUN = [name for name in NETWORKS if not any(part in name for part in REPEATS)]
 RUN += ["sew-resnet-50", "sew-resnet-34-cifar", "ms-resnet-34-cifar"]
 """One of every kind; deeper ones repeat the same blocks."""
-
-
-@pytest.mark.parametrize("name", COUNTS)
-def test_counts_at_full_size(name):
-    entry = NETWORKS[name]
-    graph = entry.build()
-    assert graph.shapes["input"] == entry.input_shape
-    assert graph.steps == entry.steps
-    assert (parameters(graph), operations(graph)) == COUNTS[name]
-
-
-@pytest.mark.parametrize("name", [name for name, entry in NETWORKS.items() if entry.parameters])
-def test_published_counts(name):
-    """Parameters to the last published digit (a unit in it for truncation); operations, which their report
-    counts in a way that it does not explain, within 5 %."""
-    entry = NETWORKS[name]
-    graph = entry.build()
-    digits = 1e4 if entry.parameters < 2e7 else 1e5
-    assert abs(parameters(graph) - entry.parameters) <= digits
-    if entry.operations:
-        assert 0.95 * entry.operations < operations(graph) < entry.operations
-        assert entry.remark
-
-
-def test_the_printed_transition_of_wide_7b_net_is_larger_than_its_published_count():
-    assert parameters(wide_seven_b(transition=3)) == 1_258_762
 
 
 def test_weights_are_reproducible():
@@ -81,11 +43,12 @@ def test_narrow_variants_compile_for_loihi2_and_run(name):
     x = samples(graph)
     floats = run(graph, x, STEPS)
     for neuron in graph.named(og.Neuron):
-        assert 0.01 < floats.values[neuron].mean() < 0.9, neuron
+        assert 0.01 < floats.values[neuron].mean() < 0.95, neuron
     bundle = nmc.compile(graph, "loihi2", data=x, steps=STEPS)
     fired = {p.name for p in bundle.network.compute} & set(graph.named(og.Neuron))
     assert fired == set(graph.named(og.Neuron))
-    trace = nmc.run(bundle, x, engine="reference", record=("all",))
+    trace, native = (nmc.run(bundle, x, engine=engine, record=("all",)) for engine in ("reference", "native"))
+    assert not differences(trace, native)
     assert all(trace.spikes[neuron].any() for neuron in fired)
 
 
@@ -103,3 +66,38 @@ def test_lowering_keeps_the_spikes(name):
         compared += got[neuron].size
         different += int((got[neuron] != floats.values[neuron]).sum())
     assert different <= compared / 10_000
+
+
+def test_a_gate_for_a_whole_map_is_one_population():
+    """Its kernel has as many ones as the map has pixels, but padding leaves each pixel one of them."""
+    network = lower(ghostnet(width=0.25, blocks=4), STEPS, "relay", Encoding.GRADED)
+    gates = [p.name for p in network.compute if p.name.startswith("blocks.3.se.") and ".mul" in p.name]
+    assert gates == ["blocks.3.se.a.mul", "blocks.3.se.b.mul"]
+    assert network["blocks.3.se.a.mul"].shape[1:] == (4, 4)
+
+
+@pytest.mark.parametrize(("attention", "layer"), [("", "se"), ("dfc", "dfc"), ("mlp", "mlp")])
+def test_attention_by_values_is_refused_by_name(attention, layer):
+    """A product of spikes and values, as the papers have it, is on no chip here; a gate of spikes is."""
+    index = 3 if layer == "se" else 2
+    graph = ghostnet(attention, width=0.25, blocks=index + 1, binary=False)
+    with pytest.raises(
+        NmcError, match=rf"blocks\.{index}\.{layer}\.a\.mul.*no spikes.*spiking neuron"
+    ) as caught:
+        nmc.compile(graph, "loihi2", steps=STEPS)
+    assert caught.value.code == "NMC-G05"
+
+
+@pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
+def test_depthwise_convolutions_of_many_channels_go_all_the_way(chip):
+    """Lava's own Conv gives zeros from 128 groups on."""
+    draft = Draft((2, 5, 5), if_neuron(), drive=2.0)
+    x = draft.conv_fire("stem", "input", 136, 1)
+    x = draft.fire("deep.sn", draft.depthwise("deep", x, 3, 2))
+    graph = draft.finish("depthwise", draft.linear("fc", x, 3), STEPS)
+    trains = np.random.default_rng(0).integers(0, 2, (2, STEPS, 2, 5, 5))
+    bundle = nmc.compile(graph, chip, data=trains, steps=STEPS)
+    found = nmc.run(bundle, trains, engine="reference", record=("deep.sn",)).spikes["deep.sn"]
+    assert found.any(axis=(0, 1, 3, 4)).sum() > 100
+    for engine in ("native", "lava-inprocess"):
+        assert nmc.verify(bundle, engine, samples=2, x=trains).passed, engine
