@@ -18,11 +18,11 @@ import numpy.typing as npt
 from nmc import __version__, atomic
 from nmc.backends.loihi import quirks
 from nmc.backends.loihi.export_template import TEMPLATE
-from nmc.backends.loihi.lower import lower
+from nmc.backends.loihi.lower import lower, synapse_matrix
 from nmc.backends.loihi.program import CPU_ONLY, Neurons, Program, Source, Synapses
 from nmc.backends.sim.reference import ReferenceEngine
 from nmc.errors import NmcError
-from nmc.ir import IntArray, Network
+from nmc.ir import Dense, Encoding, Fixed, InputNeuron, IntArray, Network, Projection
 
 SCRIPT = "run_lava.py"
 _PROCESSES = Path(__file__).parent / "processes" / "__init__.py"
@@ -33,7 +33,7 @@ def export_lava(network: Network, x: IntArray, steps: int, folder: Path) -> tupl
 
     Args:
         network: stage QUANTIZED or MAPPED.
-        x: encoded samples that the script runs; the user puts others into ``arrays`` later.
+        x: encoded samples that the script runs and compares; it takes others with --input.
         steps: T.
         folder: made where it is missing; files of the same name are replaced.
 
@@ -45,7 +45,7 @@ def export_lava(network: Network, x: IntArray, steps: int, folder: Path) -> tupl
     """
     program = lower(network, x, steps)
     text, arrays = script(network, program)
-    files = {f"arrays/{name}.npy": _npy(array) for name, array in arrays.items()}
+    files = {f"arrays/{name}.npy": _npy(array) for name, array in {**arrays, "x": x}.items()}
     trace = ReferenceEngine().run(network, x, steps, record=network.outputs)
     kind = trace.v if network.readout == "potential" else trace.spikes
     buffer = io.BytesIO()
@@ -73,48 +73,43 @@ def _npy(array: npt.NDArray[Any]) -> bytes:
 
 
 def script(network: Network, program: Program) -> tuple[str, dict[str, npt.NDArray[Any]]]:
-    """The script's text, and the arrays that it loads by name."""
+    """The script's text, and the arrays that it loads by name, less its samples "x"."""
     writer = _Writer(network)
+    cells: dict[str, Source | Neurons] = {source.name: source for source in program.sources}
+    cells |= {cell.name: cell for cell in program.neurons}
+    place = {name: index for index, name in enumerate(program.order)}
     body: list[str] = []
-    synapses: dict[str, list[Synapses]] = {name: [] for name in program.order}
-    for synapse in program.synapses:
-        synapses[synapse.target].append(synapse)
-    parts: dict[str, Source | Neurons] = {source.name: source for source in program.sources}
-    parts |= {cell.name: cell for cell in program.neurons}
     for name in program.order:
-        part = parts[name]
+        part = cells[name]
         body.append("")
         body += writer.source(part) if isinstance(part, Source) else writer.neurons(part)
-        for synapse in synapses[name]:
-            body += writer.synapse(synapse)
+        for synapse in program.synapses:
+            # In a loop the source is the later of the two.
+            if max(synapse.source, synapse.target, key=place.__getitem__) == name:
+                body += writer.synapse(synapse)
+    host = [line for cell in program.neurons if cell.host_bias is not None for line in writer.host(cell)]
     custom = sorted({cell.process for cell in program.neurons if cell.process in CPU_ONLY})
-    imports = [f"from lava_processes import {', '.join(custom)}"] if custom else []
-    note = (
-        [
-            f"{', '.join(custom)}: models of nmc that run on the CPU; a chip needs microcode for them.",
-        ]
-        if custom
-        else []
-    )
-    levels = {cell.name: cell.level for cell in program.neurons}
-    biases = {
-        cell.name: writer.array(f"{cell.name}.host_bias", cell.host_bias)
-        for cell in program.neurons
-        if cell.host_bias is not None
-    }
+    note = f"{', '.join(custom)}: models of nmc that run on the CPU; a chip needs microcode for them."
+    (source,) = network.inputs
+    neuron = source.neuron
+    assert isinstance(neuron, InputNeuron)
+    train = neuron.encoding is Encoding.SPIKES
+    shape = ", ".join(map(str, source.shape))
     text = TEMPLATE
     for key, value in {
         "@TITLE@": f"{network.name}, written by nmc {__version__}.",
-        "@NOTE@": "\n".join(note),
-        "@IMPORTS@": "\n".join(imports),
-        "@STEPS@": str(program.steps),
+        "@NOTE@": note if custom else "",
+        "@IMPORTS@": f"from lava_processes import {', '.join(custom)}" if custom else "",
+        "@KIND@": f"spike trains (samples, steps, {shape})" if train else f"frames (samples, {shape})",
         "@INTERVAL@": str(program.interval),
-        "@SAMPLES@": str(program.samples),
-        "@LEVELS@": repr(levels),
+        "@SHAPE@": str(source.shape),
+        "@TRAIN@": str(train),
+        "@RANGE@": f"{neuron.scale!r}, {neuron.lowest}, {neuron.highest}",
+        "@LEVELS@": repr({cell.name: cell.level for cell in program.neurons}),
         "@OUTPUTS@": repr(list(network.outputs)),
         "@READOUT@": repr("v" if network.readout == "potential" else "s_out"),
+        "@HOST@": _indented(host),
         "@BUILD@": _indented(body),
-        "@BIASES@": "{" + ", ".join(f"{name!r}: {load}" for name, load in biases.items()) + "}",
     }.items():
         text = text.replace(key, value)
     return text, writer.arrays
@@ -128,6 +123,7 @@ class _Writer:
     """Lines of the script; keeps the arrays that they load."""
 
     def __init__(self, network: Network) -> None:
+        self._network = network
         self.arrays: dict[str, npt.NDArray[Any]] = {}
         self._labels = {population.name: population.label for population in network.populations}
         self._file_names: dict[str, str] = {}
@@ -145,11 +141,31 @@ class _Writer:
         return str(int(value)) if value.ndim == 0 else self.array(name, value.astype(np.int32))
 
     def source(self, source: Source) -> list[str]:
-        data = self.array(f"{source.name}.data", source.data)
         return [
             f"# {self._labels[source.name]}: input {_shape(source.shape)}, last axis time",
-            f"cells[{source.name!r}] = RingBuffer(data={data})",
+            f"cells[{source.name!r}] = RingBuffer(data=train_of(x))",
         ]
+
+    def host(self, cell: Neurons) -> list[str]:
+        """What the host computes for a population: its own bias and one sum per projection of frames."""
+        bias = self._network[cell.name].bias
+        assert isinstance(bias, Fixed)
+        terms = [self.array(f"{cell.name}.bias", np.broadcast_to(bias.mant, cell.shape).reshape(-1))]
+        for projection in self._network.incoming(cell.name):
+            if projection.on_host:
+                matrix = self._host_matrix(projection)
+                terms.append(f"current(x, {matrix}, {projection.host_shift})")
+        lines = [f"# {self._labels[cell.name]}: mantissas of exponent {cell.bias_exp}"]
+        lines += [f"mantissas = {terms[0]}", *(f"mantissas = mantissas + {term}" for term in terms[1:])]
+        return [*lines, f"biases[{cell.name!r}] = mantissas.reshape(len(x), *{cell.shape})"]
+
+    def _host_matrix(self, projection: Projection) -> str:
+        weight, name = projection.integer_weight, projection.name
+        if isinstance(projection.synapse, Dense):
+            return self.array(f"{name}.weight", weight)
+        source, target = (self._network[end] for end in (projection.source, projection.target))
+        rows, columns, values = synapse_matrix(projection.synapse, weight, source.shape)
+        return self._csr(name, values, rows, columns, (target.size, source.size))
 
     def neurons(self, cell: Neurons) -> list[str]:
         title = f"# {self._labels[cell.name]}: {_shape(cell.shape)}, sees a sample {cell.level} steps late"
@@ -160,8 +176,12 @@ class _Writer:
         for key in ("du", "dv", "vth"):
             fields[key] = self._value(f"{cell.name}.{key}", getattr(cell, key))
         bias = cell.bias_mant
-        same = bias.size and (bias == bias.flat[0]).all() and cell.host_bias is None
-        fields["bias_mant"] = str(int(bias.flat[0])) if same else self.array(f"{cell.name}.bias_mant", bias)
+        if cell.host_bias is not None:
+            fields["bias_mant"] = f"biases[{cell.name!r}][0]"
+        elif (bias == bias.flat[0]).all():
+            fields["bias_mant"] = str(int(bias.flat[0]))
+        else:
+            fields["bias_mant"] = self.array(f"{cell.name}.bias_mant", bias)
         fields["bias_exp"] = str(cell.bias_exp)
         fields["reset_interval"] = "INTERVAL"
         fields["reset_offset"] = str(quirks.reset_offset(cell.level))
@@ -211,13 +231,17 @@ class _Writer:
         ]
 
     def _matrix(self, synapse: Synapses) -> str:
-        weight = self.array(f"{synapse.name}.weight", synapse.weight)
         if synapse.rows is None or synapse.columns is None:
-            return weight
-        rows = self.array(f"{synapse.name}.rows", synapse.rows)
-        columns = self.array(f"{synapse.name}.columns", synapse.columns)
-        shape = tuple(int(np.prod(ends)) for ends in (synapse.target_shape, synapse.source_shape))
-        return f"csr_matrix(({weight}, ({rows}, {columns})), {shape})"
+            return self.array(f"{synapse.name}.weight", synapse.weight)
+        into, out_of = (int(np.prod(ends)) for ends in (synapse.target_shape, synapse.source_shape))
+        return self._csr(synapse.name, synapse.weight, synapse.rows, synapse.columns, (into, out_of))
+
+    def _csr(
+        self, name: str, weight: IntArray, rows: IntArray, columns: IntArray, shape: tuple[int, int]
+    ) -> str:
+        parts = {"weight": weight, "rows": rows, "columns": columns}
+        weights, into, out_of = (self.array(f"{name}.{part}", array) for part, array in parts.items())
+        return f"csr_matrix(({weights}, ({into}, {out_of})), {shape})"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from features import FEATURES, STEPS
 
+from nmc.backends import encode
 from nmc.backends.loihi.export import SCRIPT, export_lava
 from nmc.backends.sim.reference import ReferenceEngine
 from nmc.ir import Network
@@ -48,7 +50,7 @@ def test_the_script_runs_without_nmc(tmp_path: Path, name: str) -> None:
     assert all(path.is_file() for path in written)
     moved = tmp_path / "elsewhere"
     shutil.move(tmp_path / "there", moved)
-    done = run_alone(moved, "--record", "all")
+    done = run_alone(moved, "--record")
     assert done.returncode == 0, done.stderr
     assert "0 values differ" in done.stdout
     names = [population.name for population in network.compute]
@@ -57,6 +59,45 @@ def test_the_script_runs_without_nmc(tmp_path: Path, name: str) -> None:
         assert set(found.files) == set(names)
         for population in names:
             assert np.array_equal(found[population], trace.spikes[population]), population
+
+
+@NEEDS_LAVA
+@pytest.mark.runtime
+@pytest.mark.parametrize("name", ["graded frame", "current and bias"])
+def test_the_script_runs_samples_of_the_user(tmp_path: Path, name: str) -> None:
+    """Three other frames, back to back, in the units of the user."""
+    network, x = feature(name)
+    (source,) = network.inputs
+    coarse = replace(source, neuron=replace(source.neuron, scale=0.25))
+    network = network.with_(populations=network.map_populations({source.name: coarse}))
+    export_lava(network, x, STEPS, tmp_path)
+    frames = np.random.default_rng(8).uniform(-2.0, 2.0, (3, *source.shape))
+    np.save(tmp_path / "mine.npy", frames)
+    done = run_alone(tmp_path, "--record", "--input", str(tmp_path / "mine.npy"))
+    assert done.returncode == 0, done.stderr
+    assert "differ" not in done.stdout
+    names = [population.name for population in network.compute]
+    trace = ReferenceEngine().run(network, encode.encode(network, frames), STEPS, names)
+    with np.load(tmp_path / "spikes.npz") as found:
+        for population in names:
+            assert np.array_equal(found[population], trace.spikes[population]), population
+    assert f"class per sample {trace.classes.tolist()}" in done.stdout
+
+
+@NEEDS_LAVA
+@pytest.mark.runtime
+def test_the_script_refuses_other_samples(tmp_path: Path) -> None:
+    network, x = feature("IF")
+    export_lava(network, x, STEPS, tmp_path)
+    for bad, said in (
+        (x[:, :2], "has the shape (2, 2, 1, 3, 3), expected spike trains"),
+        (x + 1, "allowed are 0 to 1"),
+    ):
+        np.save(tmp_path / "mine.npy", bad)
+        done = run_alone(tmp_path, "--input", str(tmp_path / "mine.npy"))
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @NEEDS_LAVA
