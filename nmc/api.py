@@ -22,7 +22,9 @@ from nmc.comparison import diff
 from nmc.errors import NmcError
 from nmc.evaluation import evaluate
 from nmc.frontend import float_engine
-from nmc.frontend.builder import is_builder, load_builder
+from nmc.frontend.builder import build, is_builder, load_builder
+from nmc.frontend.conversion.method import Method, for_chip
+from nmc.frontend.convert import convert as to_spiking
 from nmc.frontend.lint import Finding, check_file
 from nmc.frontend.lower import lower
 from nmc.frontend.nir_read import load_nir
@@ -136,6 +138,45 @@ def export(
 
         graph = trace(model, input_shape, steps=steps, **options)
     write_nir(graph, path)
+
+
+def convert(
+    ann: str | Path | OpGraph | Any,
+    data: npt.ArrayLike,
+    steps: int,
+    method: Method | str = "auto",
+    *,
+    chip: str | Chip = "loihi2",
+    weights: str | Path | None = None,
+    **choices: Any,
+) -> OpGraph:
+    """An ANN as a spiking network that computes with rates; the result goes to ``compile``.
+
+    Args:
+        ann: a torch module, ``file.py:function`` that builds one, or an OpGraph; ReLUs between weighted
+            layers, batch norms, pools, sums and concatenations. It is not changed.
+        data: calibration frames, (N, *shape); no labels.
+        steps: T that the network will run.
+        method: a name of ``frontend.conversion.method.METHODS`` (all chips: auto, max, percentile, hu, half,
+            least-error), or a Method.
+        chip: what it is for: resets and start values that the chip has not got are replaced where no
+            choice asks for them.
+        weights: a safetensors file for the module that a function builds.
+        choices: fields of ``Method`` that are to differ, such as ``percentile=99.0``.
+
+    Raises:
+        NmcError: NMC-V02 naming the first layer where the import computes something else than the module,
+            NMC-Q03 for a choice that the chip has not got, and those of ``frontend.convert.convert``.
+    """
+    target = chip if isinstance(chip, Chip) else load_chip(chip)
+    if isinstance(ann, str | Path):
+        if not is_builder(ann):
+            raise NmcError("NMC-U02", str(ann), "is no ANN", "give a torch module or file.py:function")
+        built = build(ann, weights)
+        ann = built if isinstance(built, OpGraph) else built[0]
+    elif weights is not None:
+        raise NmcError("NMC-U02", "weights", "given without a builder", "load them into the module")
+    return to_spiking(ann, data, steps, for_chip(method, target, **choices))
 
 
 def compile(

@@ -131,6 +131,15 @@ def compile_(
     weights: Annotated[
         Path | None, typer.Option(metavar="SAFETENSORS", help="Weights of the module that a function builds.")
     ] = None,
+    convert: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help="Convert an ANN first: auto, max, percentile, hu, half or least-error. Example: "
+            "nmc compile net.py:build --weights net.safetensors --convert auto --steps 8 "
+            "--calibration x.npz -o net.nmc",
+        ),
+    ] = None,
     steps: StepsOption = None,
     calibration: Annotated[Path | None, typer.Option(metavar="NPZ", help="Samples x, (N, ...).")] = None,
     encoding: Annotated[
@@ -170,6 +179,7 @@ def compile_(
         "profile": profile,
         "dt": dt,
         "weights": weights,
+        "convert": convert,
         "steps": steps,
         "encoding": encodings[encoding],
         "weight_bits": weight_bits,

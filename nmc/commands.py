@@ -14,6 +14,7 @@ from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle, is_bundle
 from nmc.chip import load_chip
 from nmc.errors import CATALOGUE, EXIT_OK, NmcError
+from nmc.frontend.opgraph import OpGraph
 from nmc.npzfiles import Samples, is_trace, read_samples, read_trace, write_trace
 from nmc.passes import PassDone, describe, pipeline
 from nmc.progress import Reporter
@@ -65,7 +66,11 @@ def compile_model(
     print_after: str | None,
     timed: bool,
 ) -> Document:
-    """Compile, save and describe. ``options`` go to ``api.compile``; with ``stop_after`` nothing is saved."""
+    """Compile, save and describe; with ``stop_after`` nothing is saved.
+
+    Args:
+        options: of ``api.compile``; and ``convert``, the method by which an ANN is converted first, or None.
+    """
     inputs = [model] if calibration is None else [model, calibration]
     if out is not None:
         check_output(out, force or is_bundle(out), inputs)
@@ -79,7 +84,10 @@ def compile_model(
         raise NmcError("NMC-U03", str(print_after), "is no pass", f"passes are: {', '.join(passes)}")
     data = None if calibration is None else read_samples(calibration).x
     observer = PassObserver(progress, print_after)
-    bundle = api.compile(model, data=data, observe=observer, **{**options, "chip": chip})
+    rest = {**options, "chip": chip}
+    method = rest.pop("convert")
+    source = model if method is None else _converted(model, data, method, rest)
+    bundle = api.compile(source, data=data, observe=observer, **rest)
     report = layout.document(api.report(bundle))
     tables, facts = report.tables, report.facts
     members: dict[str, Any] = {"report": report.data}
@@ -95,6 +103,15 @@ def compile_model(
 
 
 # --- run --------------------------------------------------------------------------------------------
+
+
+def _converted(model: Path, data: Any, method: str, options: dict[str, Any]) -> OpGraph:
+    """The spiking network of an ANN; the options that only its builder needs are taken out."""
+    for name, value in (("--calibration", data), ("--steps", options["steps"])):
+        if value is None:
+            raise NmcError("NMC-U01", "nmc compile", f"--convert without {name}", "conversion measures both")
+    weights = options.pop("weights")
+    return api.convert(model, data, options["steps"], method, chip=options["chip"], weights=weights)
 
 
 def _read_bundle(path: Path) -> Bundle:

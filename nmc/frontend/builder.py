@@ -15,6 +15,7 @@ from typing import Any
 from nmc.errors import NmcError
 from nmc.frontend.opgraph import OpGraph
 from nmc.frontend.safetensors import read_safetensors
+from nmc.ir import Shape
 
 CONTRACT = "return an OpGraph, a module with an attribute input_shape, or (module, input_shape)"
 
@@ -39,6 +40,20 @@ def load_builder(
             a function that fails or returns something else, NMC-F04 for weights that do not fit, and those
             of ``trace``.
     """
+    built = build(model, weights)
+    if isinstance(built, OpGraph):
+        return built
+    from nmc.frontend.trace import trace  # heavy, and only modules need it
+
+    module, shape = built
+    return trace(module, shape, steps=steps)
+
+
+def build(
+    model: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None
+) -> OpGraph | tuple[Any, Shape]:
+    """What ``file.py:function`` builds: a graph, or a module in eval mode with its weights and the shape of
+    one sample in one step. Arguments and errors as of ``load_builder``."""
     built = _build(model)
     if isinstance(built, OpGraph):
         if weights is not None:
@@ -48,12 +63,10 @@ def load_builder(
     shape = getattr(module, "input_shape", None) if shape is None else shape
     if shape is None or not hasattr(module, "state_dict"):
         raise NmcError("NMC-G05", os.fspath(model), f"returned a {type(built).__name__}", CONTRACT)
-    from nmc.frontend.trace import trace  # heavy, and only modules need it
-
     module.eval()
     if weights is not None:
         _load_state(module, weights)
-    return trace(module, tuple(shape), steps=steps)
+    return module, tuple(shape)
 
 
 def _build(model: str | os.PathLike[str]) -> Any:

@@ -17,12 +17,16 @@ import numpy.typing as npt
 
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
+from nmc.frontend.conversion.activations import plain
 from nmc.frontend.conversion.method import Method, named
-from nmc.frontend.conversion.normal import normal_form
+from nmc.frontend.conversion.module import check_import, import_ann
+from nmc.frontend.conversion.normal import NormalForm, normal_form
 from nmc.frontend.conversion.scales import check_data, measure
 from nmc.frontend.conversion.spiking import fold_scales, with_neurons
 from nmc.frontend.conversion.tune import tune
+from nmc.frontend.float_engine import run
 from nmc.frontend.opgraph import OpGraph
+from nmc.ir import FloatArray
 
 
 def convert(
@@ -49,16 +53,29 @@ def convert(
     chosen = named(method, **choices)
     frames = np.asarray(data, np.float64)
     if not isinstance(ann, OpGraph):
-        # The tracer is heavy, and only modules need it.
-        from nmc.frontend.conversion.module import import_ann
-
         ann = import_ann(ann, frames)
     form = normal_form(ann, chosen.pool)
     samples = check_data(form.graph, frames)
     measured = measure(form, samples, steps, chosen)
-    spiking = with_neurons(form, measured.scales, chosen)
+    _check_form(ann, form, samples, chosen)
+    spiking = with_neurons(form, measured.scales, chosen, steps)
     spiking = fold_scales(tune(spiking, form, samples, steps, chosen), chosen.place)
     return spiking.with_(steps=steps, notes=(*ann.notes, *_notes(ann, chosen, measured.silent)))
+
+
+def _check_form(ann: OpGraph, form: NormalForm, samples: FloatArray, method: Method) -> None:
+    """Folding batch norms and replacing max pools must not have changed the function (NMC-V02)."""
+    if method.pool == "average" and ann.named(og.MaxPool):
+        return
+    shapes, (sink,) = form.graph.shapes, ann.named(og.Output)
+    # A pool and the ReLU behind it change places, and other nodes take batch norms up.
+    same = [name for name in ann.named(og.ReLU) if shapes.get(name) == ann.shapes[name]]
+
+    def original(x: FloatArray) -> dict[str, FloatArray]:
+        found = run(plain(ann), x, 1, record=[*same, sink])
+        return {name: values[:, 0] for name, values in found.values.items()}
+
+    check_import(form.graph, original, samples)
 
 
 def _notes(ann: OpGraph, method: Method, silent: tuple[str, ...]) -> list[str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
+from tensorfiles import safetensors
 
 import nmc
 from nmc.errors import NmcError
@@ -44,17 +42,6 @@ def build():
 def pair():
     return Net(), (3,)
 """
-
-
-def safetensors(path: Path, tensors: dict[str, np.ndarray], kind: str = "F32") -> Path:
-    header, body = {}, b""
-    for name, array in tensors.items():
-        end = len(body) + array.nbytes
-        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [len(body), end]}
-        body += array.tobytes()
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
-    return path
 
 
 @pytest.fixture

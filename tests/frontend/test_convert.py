@@ -225,7 +225,7 @@ def test_folding_scales_changes_no_spike(place: str, per_channel: bool) -> None:
         name: og.constant(2.0 ** rng.integers(-2, 3, (ann.shapes[name][0] if per_channel else 1, 1, 1)))
         for name in ann.named(og.ReLU)
     }
-    before = with_neurons(form, scales, Method(v0=0.5))
+    before = with_neurons(form, scales, Method(v0=0.5), 9)
     after = fold_scales(before, place)
     trains, folded = (run(g, x, 9) for g in (before, after))
     for name in ann.named(og.ReLU):

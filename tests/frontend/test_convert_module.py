@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
 from nmc.frontend.conversion.activations import ClipFloor, plain
-from nmc.frontend.conversion.module import check_import, import_ann
+from nmc.frontend.conversion.module import check_import, import_ann, layers_of
+from nmc.frontend.conversion.normal import normal_form
 from nmc.frontend.convert import convert
 from nmc.frontend.float_engine import run
 
@@ -126,40 +129,91 @@ def test_a_module_that_only_looks_like_qcfs_is_refused() -> None:
         import_ann(net(lambda: QCFS(slope=0.5)), frames())  # type: ignore[arg-type]
 
 
-def source(module: nn.Module):
-    return lambda x: forward(module, x)
+def source(module: nn.Module, ann: og.OpGraph):
+    return lambda x: layers_of(torch, module.eval(), ann, x)
 
 
-def test_an_import_that_lost_a_shortcut_is_refused() -> None:
+def without(ann: og.OpGraph, edge: tuple[str, str]) -> og.OpGraph:
+    assert edge in ann.edges, ann.edges
+    return ann.with_(edges=tuple(one for one in ann.edges if one != edge))
+
+
+def test_an_import_that_lost_a_shortcut_names_the_layer_behind_it() -> None:
     module, x = net(), frames()
     ann = import_ann(module, x)
-    check_import(ann, source(module), x)
-    (shortcut,) = [e for e in ann.edges if e[0] in ("maxpool", "relu") and "add" in e[1]] or [None]
-    assert shortcut is not None, ann.edges
-    broken = ann.with_(edges=tuple(edge for edge in ann.edges if edge != shortcut))
-    with pytest.raises(NmcError, match="NMC-V02 ResNet: outputs of the import differ by") as caught:
-        check_import(broken, source(module), x)
+    check_import(ann, source(module, ann), x)
+    broken = without(ann, ("maxpool", "layer1.add"))
+    with pytest.raises(NmcError, match=r"NMC-V02 layer1\.relu\.2: outputs of the import differ by") as caught:
+        check_import(broken, source(net(), broken), x)
     assert caught.value.measured > caught.value.allowed
     assert caught.value.exit_status == 1
 
 
 @pytest.mark.parametrize("factor", [1.01, float("nan")])
-def test_an_import_with_other_weights_is_refused(factor: float) -> None:
+def test_an_import_with_other_weights_names_the_layer(factor: float) -> None:
     module, x = net(), frames()
     ann = import_ann(module, x)
-    fc = ann.nodes["fc"]
-    broken = ann.with_(nodes={**ann.nodes, "fc": og.Linear(fc.weight * factor, fc.bias)})
-    with pytest.raises(NmcError, match="NMC-V02"):
-        check_import(broken, source(module), x)
+    conv = ann.nodes["layer2.conv1"]
+    changed = replace(conv, weight=conv.weight * factor)
+    broken = ann.with_(nodes={**ann.nodes, "layer2.conv1": changed})
+    with pytest.raises(NmcError, match=r"NMC-V02 layer2\.conv1: outputs of the import differ by"):
+        check_import(broken, source(module, broken), x)
+
+
+def test_a_change_outside_of_the_modules_parts_names_the_network() -> None:
+    module, x = net(), frames()
+    ann = import_ann(module, x)
+    nodes, edges = {**ann.nodes, "odd": og.Scale([2.0])}, list(without(ann, ("fc", "output")).edges)
+    broken = ann.with_(nodes=nodes, edges=(*edges, ("fc", "odd"), ("odd", "output")))
+    with pytest.raises(NmcError, match="NMC-V02 ResNet: outputs of the import differ by"):
+        check_import(broken, source(module, broken), x)
 
 
 def test_an_import_of_another_shape_is_refused() -> None:
     module, x = net(), frames()
     ann = import_ann(module, x)
+
+    def cut(x: np.ndarray) -> dict[str, np.ndarray]:
+        found = source(module, ann)(x)
+        return {**found, "output": found["output"][:, :2]}
+
     with pytest.raises(
         NmcError, match=r"NMC-V02 ResNet: the import gives shape \(6, 3\), its source \(6, 2\)"
     ):
-        check_import(ann, lambda x: forward(module, x)[:, :2], x)
+        check_import(ann, cut, x)
+
+
+@pytest.mark.parametrize("end", [nn.Softmax(1), nn.LogSoftmax(1)])
+def test_a_softmax_at_the_end_is_left_to_the_host_and_checked(end: nn.Module) -> None:
+    module, x = nn.Sequential(net(), end), frames()
+    ann = import_ann(module, x)
+    assert any("softmax at the end is left to the host" in note for note in ann.notes)
+    np.testing.assert_allclose(run(ann, x, 1, record=()).output, forward(net(), x), atol=1e-5)
+    fc = ann.nodes["0.fc"]
+    broken = ann.with_(nodes={**ann.nodes, "0.fc": replace(fc, weight=fc.weight * 1.05)})
+    with pytest.raises(NmcError, match=r"NMC-V02 0\.fc: outputs"):
+        check_import(broken, source(module, broken), x)
+
+
+@pytest.mark.parametrize(("act", "top"), [(nn.ReLU6(), 6.0), (nn.Hardtanh(0.0, 0.5), 0.5)])
+def test_clipped_activations_of_torch_are_clips(act: nn.Module, top: float) -> None:
+    module, x = net(lambda: act), frames()  # type: ignore[arg-type]
+    ann = import_ann(module, x)
+    clips = [op for op in ann.nodes.values() if isinstance(op, ClipFloor)]
+    assert {(op.levels, op.limit.item()) for op in clips} == {(None, top)}
+    assert len(clips) == 5
+
+
+def test_a_folding_that_changes_the_function_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    form = normal_form(import_ann(net(), frames()), "gated")
+    conv = form.graph.nodes["layer1.conv2"]
+    nodes = {**form.graph.nodes, "layer1.conv2": replace(conv, weight=conv.weight * 1.05)}
+    monkeypatch.setattr(
+        "nmc.frontend.convert.normal_form",
+        lambda ann, pool: replace(form, graph=form.graph.with_(nodes=nodes)),
+    )
+    with pytest.raises(NmcError, match=r"NMC-V02 layer1\.relu\.2: outputs"):
+        convert(net(), frames(), 4)
 
 
 def test_what_is_no_module_is_refused() -> None:

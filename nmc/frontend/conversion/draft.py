@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
 
 from nmc.frontend import opgraph as og
 from nmc.frontend.opgraph import Op, OpGraph
+from nmc.ir import FloatArray
 
 
 class Draft:
@@ -72,3 +76,24 @@ class Draft:
 
 WEIGHTED = (og.Conv2d, og.Linear)
 """Ops whose rows and columns take up scales."""
+
+
+def bias_home(draft: Draft, reader: str) -> str | None:
+    """A layer whose bias reaches ``reader`` and nothing else; None where there is none."""
+    for source in draft.inputs[reader]:
+        if len(draft.readers(source)) != 1:
+            continue
+        op = draft.nodes[source]
+        if isinstance(op, WEIGHTED):
+            return source
+        if isinstance(op, og.Add) and (home := bias_home(draft, source)) is not None:
+            return home
+    return None
+
+
+def shift_bias(draft: Draft, home: str, shift: FloatArray) -> None:
+    """Add (C,) or (1,) to the bias of a weighted layer."""
+    layer = draft.nodes[home]
+    assert isinstance(layer, WEIGHTED)
+    bias = np.broadcast_to(shift, len(layer.weight)) if layer.bias is None else layer.bias + shift
+    draft.nodes[home] = replace(layer, bias=bias)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from nmc.chip import Chip
 from nmc.errors import NmcError
 
 ScaleRule = Literal["percentile", "least-error"]
@@ -29,6 +30,8 @@ class Method:
     per_channel: one scale per channel instead of one per layer.
     place: the layer's own scale divides its weights and bias (all thresholds 1), or is its threshold.
     v0: initial potential as a fraction of the threshold, 0 to 1.
+    starts: the chip can start a neuron from another potential than 0. False puts v0 / T into the bias of
+        every step instead: after T steps of a steady input both have added up to the same.
     reset: "soft" subtracts the threshold; "hard" sets v to 0, which is all that Loihi's stock neuron can do.
     shortcut: identity shortcuts carry max_1 / max_3 (Hu); False leaves them 1 and is only for comparison.
     compensation: search, layer by layer, the gain that brings the rates closest to the activations.
@@ -42,6 +45,7 @@ class Method:
     per_channel: bool = False
     place: ScalePlace = "weights"
     v0: float = 0.0
+    starts: bool = True
     reset: ResetKind = "soft"
     shortcut: bool = True
     compensation: bool = False
@@ -79,10 +83,10 @@ METHODS: dict[str, Method] = {
     "half": Method(percentile=99.0, v0=0.5),
     "least-error": Method(scale="least-error", v0=0.5),
     "auto": Method(scale="least-error", per_channel=True, v0=0.5, correction="bias"),
-    "hard": Method(scale="least-error", v0=0.2, reset="hard", compensation=True, correction="potential"),
+    "hard": Method(scale="least-error", reset="hard", compensation=True, correction="bias"),
 }
 """max, percentile: Rueckauer. hu: Hu. half, least-error: v0 as in QCFS, on any ANN. auto, hard: the best
-measured with a soft and with a hard reset (``examples/convert_digits.py``)."""
+measured on validation images with a soft and with a hard reset (``benchmarks/conversion.py``)."""
 
 
 def named(method: Method | str, **choices: Any) -> Method:
@@ -102,3 +106,28 @@ def named(method: Method | str, **choices: Any) -> Method:
         fields = ", ".join(Method.__dataclass_fields__)
         raise NmcError("NMC-U03", unknown[0], "is no choice of a conversion", f"choices are: {fields}")
     return replace(method, **choices)
+
+
+def for_chip(method: Method | str, chip: Chip, **choices: Any) -> Method:
+    """``named``, with the reset and the start values that the chip has where no choice says otherwise.
+
+    Raises:
+        NmcError: NMC-Q03 for a chosen reset or start value that the chip has not got, and those of ``named``.
+    """
+    resets = {kind: stored for kind, stored in RESETS.items() if stored in chip.resets}
+    if isinstance(method, str) and "soft" not in resets:
+        choices = {"reset": "hard", **choices}
+    chosen = named(method, **{"starts": chip.start_values, **choices})
+    if chosen.reset not in resets:
+        problem = f"{chosen.reset}, {chip.name} has {', '.join(resets)}"
+        raise NmcError("NMC-Q03", "reset", problem, "leave the choice out, or convert for lava-cpu")
+    needs = chosen.starts or chosen.correction == "potential"
+    if needs and not chip.start_values:
+        remedy = 'use correction="bias" and leave starts out, or convert for lava-cpu'
+        problem = f"neurons would start from other potentials than 0, {chip.name} clears them to 0"
+        raise NmcError("NMC-Q03", "starts" if chosen.starts else "correction", problem, remedy)
+    return chosen
+
+
+RESETS: dict[ResetKind, str] = {"soft": "subtract", "hard": "zero"}
+"""The reset of a method, as chip files call it."""

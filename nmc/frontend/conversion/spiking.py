@@ -19,7 +19,7 @@ import numpy as np
 
 from nmc.frontend import opgraph as og
 from nmc.frontend.conversion.activations import ACTIVATIONS, ClipFloor
-from nmc.frontend.conversion.draft import WEIGHTED, Draft
+from nmc.frontend.conversion.draft import WEIGHTED, Draft, bias_home, shift_bias
 from nmc.frontend.conversion.method import Method, ScalePlace
 from nmc.frontend.conversion.normal import NormalForm
 from nmc.frontend.opgraph import OpGraph, ResetRule
@@ -29,16 +29,23 @@ from nmc.ir import FloatArray, Shape
 POOLS = (og.AvgPool, og.SumPool, og.MaxPool)
 
 
-def with_neurons(form: NormalForm, scales: Mapping[str, FloatArray], method: Method) -> OpGraph:
+def with_neurons(form: NormalForm, scales: Mapping[str, FloatArray], method: Method, steps: int) -> OpGraph:
     """Every activation as a neuron with threshold ``scale`` (same name) and a node that counts its spikes
-    ``scale`` each; whatever reads it sees the units of the ANN."""
+    ``scale`` each; whatever reads it sees the units of the ANN.
+
+    Where neurons cannot start from v0, the bias adds it up over the ``steps``; an activation that reads no
+    layer of its own starts from 0 then.
+    """
     draft = Draft(form.graph)
     reset = ResetRule.SUBTRACT if method.reset == "soft" else ResetRule.VALUE
     for name in draft.named(*ACTIVATIONS):
         # QCFS training rounds to the nearest level, which is what v0 = threshold / 2 does.
         start = 0.5 if isinstance(draft.nodes[name], ClipFloor) else method.v0
         scale = scales[name]
-        draft.nodes[name] = og.Neuron(scale, v0=start * scale, reset=reset)
+        draft.nodes[name] = og.Neuron(scale, v0=(start if method.starts else 0.0) * scale, reset=reset)
+        home = None if method.starts else bias_home(draft, name)
+        if home is not None and start:
+            shift_bias(draft, home, start * scale.reshape(-1) / steps)
         draft.put_behind(name, f"{name}.scale", og.Scale(scale))
     if not method.shortcut:
         _unscaled_shortcuts(draft, scales, set(form.gates))

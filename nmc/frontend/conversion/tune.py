@@ -14,7 +14,7 @@ import numpy as np
 
 from nmc.frontend import opgraph as og
 from nmc.frontend.conversion.activations import ACTIVATIONS
-from nmc.frontend.conversion.draft import WEIGHTED, Draft
+from nmc.frontend.conversion.draft import Draft, bias_home, shift_bias
 from nmc.frontend.conversion.method import Correction, Method
 from nmc.frontend.conversion.normal import NormalForm
 from nmc.frontend.conversion.scales import activations
@@ -124,7 +124,9 @@ class _Tuning:
         target = self.targets[name]
         axes = (0, *range(2, target.ndim))
         kind: Correction = self.method.correction
-        if kind == "bias" and self._home(name) is None:
+        if kind == "bias" and bias_home(self.draft, name) is None:
+            if not self.method.starts:
+                return op, current
             kind = "potential"
 
         def shifted(shift: FloatArray) -> tuple[og.Neuron, Array]:
@@ -146,26 +148,10 @@ class _Tuning:
             self._shift(name, best)
         return shifted(best)
 
-    def _home(self, reader: str) -> str | None:
-        """A layer whose bias reaches ``reader`` and nothing else."""
-        for source in self.draft.inputs[reader]:
-            if len(self.draft.readers(source)) != 1:
-                continue
-            op = self.draft.nodes[source]
-            if isinstance(op, WEIGHTED):
-                return source
-            if isinstance(op, og.Add) and (home := self._home(source)) is not None:
-                return home
-        return None
-
     def _shift(self, reader: str, shift: FloatArray) -> None:
-        home = self._home(reader)
-        if home is None:
-            return
-        layer = self.draft.nodes[home]
-        assert isinstance(layer, WEIGHTED)
-        bias = shift if layer.bias is None else layer.bias + shift
-        self.draft.nodes[home] = replace(layer, bias=bias)
+        home = bias_home(self.draft, reader)
+        if home is not None:
+            shift_bias(self.draft, home, shift)
 
 
 def _with_gain(op: og.Neuron, gain: float) -> og.Neuron:

@@ -168,14 +168,14 @@ def clamp(tr: Tracer, input: Any, min: Any = None, max: Any = None) -> Value:
 def softmax(tr: Tracer, input: Any, *args: Any, **kwargs: Any) -> Value:
     """A softmax at the very end: the order of the classes stays."""
     x = tr.read(input)
-    note = "the softmax at the end is left to the host; it does not change the order of the classes"
-    if note not in tr.notes:
-        tr.notes.append(note)
+    if SOFTMAX_NOTE not in tr.notes:
+        tr.notes.append(SOFTMAX_NOTE)
     result = x.moved(x.node, x.axes)
     result.forbidden = SOFTMAX
     return result
 
 
+SOFTMAX_NOTE = "the softmax at the end is left to the host; it does not change the order of the classes"
 SOFTMAX = "reads the result of a softmax; end the network with it"
 
 
