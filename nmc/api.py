@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import bundle as bundle_format
-from nmc import fitting
+from nmc import fitting, golden
 from nmc.backends import encode
-from nmc.backends.base import Counts, Trace
+from nmc.backends.base import Trace
 from nmc.backends.compare import Verification, compare
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle
@@ -70,8 +70,6 @@ __all__ = [
 ]
 
 Joins = Literal["auto", "distribute", "relay"]
-GOLDEN_SAMPLES = 4
-GOLDEN_BYTES = 4 << 20
 
 
 def load(
@@ -249,10 +247,10 @@ def compile(
     }
     if network.stage < Stage.QUANTIZED:
         return Bundle(network=network, chip=target, config=config)
-    golden, counts = _golden(network, samples, seed)
+    arrays, counts = golden.record(network, samples, seed)
     note = f"activity and energy are those of the bundle's {counts.samples} golden samples"
     about = build_report(network, target, counts, config=config, notes=(note,))
-    return Bundle(network=network, chip=target, config=config, golden=golden, report=layout.data(about))
+    return Bundle(network=network, chip=target, config=config, golden=arrays, report=layout.data(about))
 
 
 def fit(
@@ -369,27 +367,6 @@ def _encoding(graph: OpGraph, data: npt.NDArray[Any] | None) -> Encoding:
     return Encoding.SPIKES if data is not None and data.ndim == len(shapes[0]) + 2 else Encoding.GRADED
 
 
-def _golden(
-    network: Network, data: npt.NDArray[Any] | None, seed: int
-) -> tuple[dict[str, npt.NDArray[Any]], Counts]:
-    """A few encoded samples with the reference engine's outputs (small ones: all spikes), and its counts."""
-    x = _random_input(network, 1, seed) if data is None else encode.encode(network, data[:GOLDEN_SAMPLES])
-    size = sum(p.size for p in network.compute) * network.steps * len(x)
-    record = [p.name for p in network.compute] if size <= GOLDEN_BYTES else []
-    trace = engine_by_name("reference").run(network, x, network.steps, record)
-    spikes = {f"spikes/{name}": array for name, array in trace.spikes.items()}
-    return {"x": x.astype(np.int32), "output": trace.output, **spikes}, trace.counts
-
-
-def _random_input(network: Network, samples: int, seed: int) -> npt.NDArray[np.int64]:
-    (population,) = network.inputs
-    neuron = population.neuron
-    train = getattr(neuron, "encoding", None) is Encoding.SPIKES
-    shape = (samples, *((network.steps,) if train else ()), *population.shape)
-    rng = np.random.default_rng(seed)
-    return rng.integers(getattr(neuron, "lowest", 0), getattr(neuron, "highest", 1) + 1, shape)
-
-
 def read(path: str | Path) -> Bundle:
     """Read a bundle; every checksum is verified first.
 
@@ -448,7 +425,7 @@ def verify(
     else:
         encoded = bundle.golden["x"].astype(np.int64)[:samples]
         if len(encoded) < samples:
-            encoded = np.concatenate([encoded, _random_input(network, samples - len(encoded), 1)])
+            encoded = np.concatenate([encoded, golden.random_input(network, samples - len(encoded), 1)])
     t = check_steps(network.steps if steps is None else steps)
     return compare(network, encoded, t, engine_by_name(engine), engine_by_name(against))
 

@@ -27,6 +27,7 @@ app = typer.Typer(
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How the result is printed.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing file of another kind.")]
 StepsOption = Annotated[int | None, typer.Option(metavar="T", help="Time steps per sample.")]
+JunitOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the checks as JUnit XML too.")]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle that nmc compile wrote.")]
 
 
@@ -252,12 +253,14 @@ def evaluate(
 def verify(
     bundle: BundleArgument,
     against: Annotated[
-        str, typer.Option(help="The engine to compare with; Lava's process models by default.")
+        str, typer.Option(help="The engine to compare with, or golden: what the bundle itself holds.")
     ] = "lava-inprocess",
     runtime: Annotated[
         bool, typer.Option("--runtime", help="Compare with Lava's runtime: --against lava.")
     ] = False,
-    engine: Annotated[str, typer.Option(help="The engine that is taken as right.")] = "reference",
+    engine: Annotated[
+        str | None, typer.Option(help="The engine that is taken as right (reference), or held to the golden.")
+    ] = None,
     samples: Annotated[int, typer.Option(help="How many samples.")] = 3,
     data: Annotated[
         Path | None,
@@ -275,10 +278,16 @@ def verify(
 
     if runtime and against not in ("lava", "lava-inprocess"):
         raise NmcError("NMC-U02", "runtime", f"given together with --against {against}", "give one of them")
+    if against == "golden":
+        document, failure = commands.replay_bundle(bundle, engine or "auto")
+        emit(document, how)
+        if failure is not None:
+            raise failure
+        return EXIT_OK
     against = "lava" if runtime else against
     with Reporter() as progress:
         document, failure = commands.verify_bundle(
-            bundle, engine, against, samples, data, steps, record, progress
+            bundle, engine or "reference", against, samples, data, steps, record, progress
         )
     emit(document, how)
     if failure is not None:
@@ -321,6 +330,7 @@ def diff(
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="TOML", help="More gates, from [gates] of a file.")
+    junit: JunitOption = None,
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write there instead of stdout.")] = None,
     force: ForceOption = False,
@@ -332,26 +342,43 @@ def diff(
 
     if out is not None:
         commands.check_output(out, force, (old, new))
-    document, failure = commands.diff_builds(old, new, gate or [], config)
+    if junit is not None:
+        commands.check_output(junit, force, (old, new))
+    found, failure = commands.diff_builds(old, new, gate or [], config)
+    if junit is not None:
+        commands.write_text(junit, found.to_junit())
     if out is None:
-        emit(document, how)
+        emit(found.document(), how)
     else:
-        commands.write_text(out, render(document, how))
+        commands.write_text(out, render(found.document(), how))
     if failure is not None:
         raise failure
     return EXIT_OK
 
+@app.command(epilog="Example: nmc check model.nir --sarif findings.sarif")
 
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .nir or .nmc file.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=".nir, .net or .nmc files.")],
+    sarif: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the findings as SARIF too.")
+    ] = None,
+    junit: JunitOption = None,
+    force: ForceOption = False,
     how: FormatOption = Format.TEXT,
 ) -> int:
     """List everything that is wrong with a file, all findings at once."""
     from nmc import commands
 
-    document, status = commands.check_file(file)
-    emit(document, how)
-    return status
+    for path in (sarif, junit):
+        if path is not None:
+            commands.check_output(path, force, files)
+    found = commands.check_files(files)
+    if sarif is not None:
+        commands.write_text(sarif, found.to_sarif())
+    if junit is not None:
+        commands.write_text(junit, found.to_junit())
+    emit(found.document, how)
+    return found.status
 
 
 @app.command(epilog="Example: nmc chips loihi1")

@@ -8,20 +8,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nmc import api, atomic
+from nmc import api, atomic, golden
 from nmc.backends.compare import Verification
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle, is_bundle
 from nmc.chip import load_chip
 from nmc.errors import CATALOGUE, EXIT_OK, NmcError
+from nmc.frontend.lint import Finding
 from nmc.frontend.opgraph import OpGraph
 from nmc.npzfiles import Samples, is_trace, read_samples, read_trace, write_trace
 from nmc.passes import PassDone, describe, pipeline
 from nmc.progress import Reporter
-from nmc.reports import layout
+from nmc.reports import layout, render_junit, render_sarif
 from nmc.reports.build import build_report, names_of
 from nmc.reports.document import Column, Document, Table, table_of
+from nmc.reports.changes import Diff
 from nmc.reports.model import Accuracy
+from nmc.running import runnable
 
 CONFUSION_CLASSES = 20
 """Larger tables of answers stand in the JSON document only."""
@@ -235,6 +238,13 @@ def verify_bundle(
 
 def _keep(path: Path, verified: Bundle, result: Verification) -> NmcError | None:
     """Add the result to the file's record, whole or not at all; what went wrong, if anything did."""
+def replay_bundle(path: Path, engine: str) -> tuple[Document, NmcError | None]:
+    """Run the bundle's golden samples; the error (NMC-V01) names the first divergence from what it holds."""
+    bundle = _read_bundle(path)
+    result = golden.replay(bundle.golden, runnable(bundle), engine_by_name(engine))
+    return result.document(), None if result.passed else NmcError("NMC-V01", str(path), result.first)
+
+
     try:
         # Read anew: another verification of the same build may have written its record meanwhile.
         bundle = _read_bundle(path)
@@ -290,13 +300,13 @@ def verification_document(bundle: Bundle, result: Verification) -> Document:
 
 def diff_builds(
     old: Path, new: Path, gates: Sequence[str], config: Path | None
-) -> tuple[Document, NmcError | None]:
+) -> tuple[Diff, NmcError | None]:
     """What changed; the error (NMC-V03) names the gates that fail."""
     from nmc.config import read_gates
 
     found = api.diff(old, new, [*gates, *(read_gates(config) if config is not None else ())])
     failure = None if found.passed else NmcError("NMC-V03", str(new), found.failure)
-    return found.document(), failure
+    return found, failure
 
 
 
@@ -352,16 +362,46 @@ def report_bundle(path: Path, trace: Path | None, constants: str | None) -> Docu
     return layout.document(report)
 
 
-def check_file(path: Path) -> tuple[Document, int]:
-    """All findings on a file, and the exit status of the first that is an error."""
-    findings = api.check(path)
-    rows = [(one.severity, one.code, one.who, one.problem, one.remedy) for one in findings]
-    table = table_of("", ("severity", "code", "who", "problem", "remedy"), rows)
-    errors = [one for one in findings if one.severity == "error"]
-    facts = (("file", str(path)), ("findings", f"{len(findings)}, of which {len(errors)} errors"))
-    members = {"file": str(path), "findings": [dataclasses.asdict(one) for one in findings]}
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What ``nmc check`` found. status: the exit status of the first finding that is an error."""
+
+    findings: tuple[tuple[str, Finding], ...]
+    document: Document
+    status: int
+
+    def to_sarif(self) -> str:
+        """SARIF 2.1.0."""
+        return render_sarif.render(self.findings)
+
+    def to_junit(self) -> str:
+        """A case for each file; it fails with its first error."""
+        failures: dict[str, str] = dict.fromkeys(self.document.data["files"], "")
+        for file, one in self.findings:
+            if one.severity == "error" and not failures[file]:
+                failures[file] = f"{one.code} {one.who}: {one.problem}; {one.remedy}"
+        return render_junit.render(
+            "nmc check", [render_junit.Case("nmc.check", *one) for one in failures.items()]
+        )
+
+
+def check_files(paths: Sequence[Path]) -> Checked:
+    """All findings on files; schema ``nmc.check/1``."""
+    findings = tuple((str(path), one) for path in paths for one in api.check(path))
+    rows = [(file, one.severity, one.code, one.who, one.problem, one.remedy) for file, one in findings]
+    table = table_of("", ("file", "severity", "code", "who", "problem", "remedy"), rows)
+    errors = [one for _, one in findings if one.severity == "error"]
+    files = [str(path) for path in paths]
+    facts = (
+        ("files", ", ".join(files) if len(files) < 4 else f"{len(files)}"),
+        ("findings", f"{len(findings)}, of which {len(errors)} errors"),
+    )
+    members = {
+        "files": files,
+        "findings": [{"file": file, **dataclasses.asdict(one)} for file, one in findings],
+    }
     status = CATALOGUE[errors[0].code].exit_status if errors else EXIT_OK
-    return Document("check", members, (table,) if rows else (), facts), status
+    return Checked(findings, Document("check", members, (table,) if rows else (), facts), status)
 
 
 def list_chips() -> Document:

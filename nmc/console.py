@@ -191,6 +191,10 @@ def _spelling(parameter: Any) -> str:
 def _say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         print(f"error: {text}", file=sys.stderr, flush=True)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            # An annotation; "%" first, as it escapes the others (docs.github.com: workflow commands).
+            plain = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+            print(f"::error title=nmc::{plain}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

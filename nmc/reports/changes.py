@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from nmc.ir import Fixed, FixedNeuron, Network, Population, Projection
+from nmc.reports import render_junit
 from nmc.reports.document import Document, Table, table_of
 from nmc.reports.gates import METRICS, Gate, Numbers, Verdict, judge
 from nmc.reports.layout import UNKNOWN, format_energy
+from nmc.reports.render_junit import Case
 
 CONTRIBUTORS = 5
 SHOWN_CHANGES = 20
@@ -86,6 +88,14 @@ class Diff:
         from nmc.reports import render_json
 
         return render_json.render(self.document())
+
+    def to_junit(self) -> str:
+        """JUnit XML with a case for each gate."""
+        cases = [
+            Case("nmc.diff", f"{one.gate.metric} {one.gate.limit}", "" if one.passed else _failure(one, self))
+            for one in self.verdicts
+        ]
+        return render_junit.render("nmc diff", cases)
 
     def _repr_html_(self) -> str:
         from nmc.reports import render_html

@@ -11,8 +11,8 @@ import pytest
 from nmc.cli import app, main
 from nmc.errors import CATALOGUE
 
-COMMANDS = ["demo", "compile", "run", "verify", "report", "check", "chips", "fit", "export", "doctor"]
-COMMANDS += ["explain", "sweep"]
+COMMANDS = ["demo", "compile", "run", "evaluate", "verify", "report", "diff", "check", "chips", "fit"]
+COMMANDS += ["export", "doctor", "explain", "sweep"]
 
 
 def test_the_commands_are_there() -> None:
