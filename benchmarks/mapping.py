@@ -17,6 +17,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from networks import cifar_resnet, lava_tables, sew_resnet
@@ -27,6 +28,7 @@ from nmc.partition.bound import lower_bound
 from nmc.partition.check import check_mapping
 from nmc.partition.fit import analyse
 from nmc.partition.graph import core_graph
+from nmc.partition.hold import hold
 from nmc.partition.place import place
 from nmc.partition.plan import Planner
 from nmc.partition.route import route
@@ -46,7 +48,9 @@ def cases() -> dict[str, tuple[str, Build]]:
             result[f"C{depth}/{short}"] = (chip, lambda c, d=depth: cifar_resnet(d, c))
         for depth in (18, 34, 50, 101, 152):
             result[f"R{depth}/{short}"] = (chip, lambda c, d=depth: sew_resnet(d, c))
-    result["R18-distribute/loihi1"] = (LOIHI1, lambda c: sew_resnet(18, c, "distribute"))
+    for depth in (18, 34):
+        build = partial(sew_resnet, depth, joins="distribute")
+        result[f"R{depth}-distribute/loihi1"] = (LOIHI1, lambda c, build=build: hold(build(chip=c), c))
     return result
 
 

@@ -52,7 +52,7 @@ def _attempt(graph: OpGraph, setting: Setting) -> Network | NmcError:
     try:
         network = lower(graph, setting.steps, setting.lowering, setting.encoding)
         passes = pipeline(setting.chip, None, Precision(setting.weight_bits))
-        return run_passes(network, passes, stop_after="prove-ranges")
+        return run_passes(network, passes, stop_after="hold")
     except NmcError as error:
         if error.exit_status != EXIT_DOES_NOT_FIT:
             raise

@@ -11,6 +11,7 @@ from nmc.chip import Chip
 from nmc.errors import NmcError
 from nmc.ir import FloatArray, Network, Stage
 from nmc.partition.check import check_mapping
+from nmc.partition.hold import hold
 from nmc.partition.place import place
 from nmc.partition.tile import Objective, partition
 from nmc.quantize import calibrate, inputs, ranges
@@ -77,6 +78,7 @@ def pipeline(
         Pass("quantize", Stage.QUANTIZED, quantize),
         Pass("check-support", Stage.QUANTIZED, lambda network: check_support(network, chip)),
         Pass("prove-ranges", Stage.QUANTIZED, prove),
+        Pass("hold", Stage.QUANTIZED, lambda network: hold(network, chip)),
         Pass("partition", Stage.MAPPED, lambda network: partition(network, chip, optimize, traffic or None)),
         Pass("place", Stage.MAPPED, lambda network: place(network, chip, traffic or None)),
         Pass("check-mapping", Stage.MAPPED, check),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import TypeAlias
 
 import numpy as np
@@ -252,13 +252,20 @@ def readers_per_position(
     """How many intervals of the target's rows (columns) read each row (column) of a plane's source."""
     synapse, kernel = projection.synapse, kernel_of(projection)
     assert isinstance(synapse, (Conv2d, SumPool2d))
-    result = []
-    for axis in (0, 1):
-        readers = np.zeros(source[1 + axis], np.int64)
-        for start, stop in target_cuts[1 + axis]:
-            readers[reached(synapse, axis, kernel[axis], readers.size, start, stop)] += 1
-        result.append(readers)
-    return result[0], result[1]
+    first, second = (
+        _readers(synapse, axis, kernel[axis], source[1 + axis], target_cuts[1 + axis]) for axis in (0, 1)
+    )
+    return first, second
+
+
+@lru_cache(maxsize=1024)
+def _readers(synapse: Conv2d | SumPool2d, axis: int, kernel: int, size: int, cuts: Cut) -> IntArray:
+    """How many of the intervals read each of a source's positions; deep networks ask this again and again."""
+    readers = np.zeros(size, np.int64)
+    for start, stop in cuts:
+        readers[reached(synapse, axis, kernel, size, start, stop)] += 1
+    readers.setflags(write=False)
+    return readers
 
 
 def groups_reached(projection: Projection, channels: Cut, target_cuts: Cuts) -> IntArray:

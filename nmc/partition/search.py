@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from nmc.ir import (
     Projection,
     Shape,
     SumPool2d,
+    frozen,
 )
 from nmc.partition import cost
 from nmc.partition.cost import RESOURCES, Cut, Cuts, cut
@@ -80,18 +82,34 @@ class Seconds:
         return Seconds(seconds("synop"), seconds("update_active"), seconds("message_in"))
 
 
+@lru_cache(maxsize=1024)
+def _all_cuts(size: int) -> tuple[Cut, ...]:
+    """Every cut of an axis into equal intervals, the shortest first."""
+    return tuple(cut(size, length) for length in sorted({-(-size // count) for count in range(1, size + 1)}))
+
+
+@lru_cache(maxsize=4096)
+def _positions_read(
+    synapse: Conv2d | SumPool2d, axis: int, kernel: int, source: int, target: int
+) -> tuple[FloatArray, FloatArray]:
+    """Per cut of a target's rows (columns): most source rows that one interval reads, and the sum of all.
+
+    Deep networks repeat a few geometries over and over, hence the cache.
+    """
+    sizes = [
+        [cost.reached(synapse, axis, kernel, source, *interval).size for interval in one]
+        for one in _all_cuts(target)
+    ]
+    return frozen([max(one) for one in sizes], np.float64), frozen([sum(one) for one in sizes], np.float64)
+
+
 class _Axes:
     """Tables over the tile lengths of every axis of one population."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self.lengths = [
-            np.unique([-(-size // count) for count in range(1, size + 1)]).astype(np.int64) for size in shape
-        ]
-        self.cuts = [
-            [cut(size, int(length)) for length in lengths]
-            for size, lengths in zip(shape, self.lengths, strict=True)
-        ]
+        self.cuts = [_all_cuts(size) for size in shape]
+        self.lengths = [np.array([one[0][1] for one in cuts], np.int64) for cuts in self.cuts]
 
     def table(self, axis: int, price: Callable[[Cut], float]) -> FloatArray:
         """``price`` of every cut of an axis."""
@@ -209,14 +227,10 @@ def _read(axes: _Axes, projection: Projection, source: Population) -> _Read:
         return _Read(heard, heard, axes.product([axes.table(0, len)]) * source.size)
     synapse, kernel = projection.synapse, cost.kernel_of(projection)
 
-    def rows(axis: int, how: Callable[[list[int]], float]) -> FloatArray:
-        size = source.shape[axis]
-        return axes.table(
-            axis,
-            lambda intervals: how(
-                [cost.reached(synapse, axis - 1, kernel[axis - 1], size, *one).size for one in intervals]
-            ),
-        )
+    planes = [
+        _positions_read(synapse, axis, kernel[axis], source.shape[1 + axis], axes.shape[1 + axis])
+        for axis in (0, 1)
+    ]
 
     def channels(how: Callable[[list[int]], float]) -> FloatArray:
         return axes.table(0, lambda intervals: how([b - a for a, b in map(heard_by, intervals)]))
@@ -224,11 +238,11 @@ def _read(axes: _Axes, projection: Projection, source: Population) -> _Read:
     def heard_by(interval: tuple[int, int]) -> tuple[int, int]:
         return cost.channels_read(projection, *interval)
 
-    largest, most, total = [rows(a, max) for a in (1, 2)], channels(max), channels(sum)
+    largest, most, total = [most for most, _ in planes], channels(max), channels(sum)
     return _Read(
         axes.product([axes.ones(0), *largest]),
         axes.product([most, *largest]),
-        axes.product([total, rows(1, sum), rows(2, sum)]),
+        axes.product([total, *(total for _, total in planes)]),
     )
 
 
