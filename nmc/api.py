@@ -27,21 +27,21 @@ from nmc.frontend.conversion.method import Method, for_chip
 from nmc.frontend.convert import convert as to_spiking
 from nmc.frontend.lint import Finding, check_file
 from nmc.frontend.lower import lower
+from nmc.frontend.netfile import is_net
 from nmc.frontend.nir_read import load_nir
 from nmc.frontend.nir_write import write_nir
-from nmc.frontend.netfile import is_net
 from nmc.frontend.opgraph import Input, OpGraph
+from nmc.frontend.slayer import load_net
 from nmc.ir import Encoding, Network, Stage
 from nmc.partition.check import check_mapping
-from nmc.frontend.slayer import load_net
 from nmc.partition.fit import Fit
 from nmc.partition.tile import OBJECTIVES, Objective
 from nmc.passes import PassDone, after_quantize, pipeline, run_passes
 from nmc.quantize import calibrate
 from nmc.quantize.precision import Granularity, Precision
+from nmc.reports import layout
 from nmc.reports.build import build_report
 from nmc.reports.fidelity import LayerFit, compare_layers
-from nmc.reports import layout
 from nmc.reports.model import Report
 from nmc.running import check_steps, run, runnable
 
@@ -56,11 +56,11 @@ __all__ = [
     "check",
     "chips",
     "compile",
-    "export",
-    "fit",
+    "convert",
     "diff",
     "evaluate",
-    "evaluate",
+    "export",
+    "fit",
     "load",
     "read",
     "report",
@@ -226,6 +226,8 @@ def compile(
     if optimize not in OBJECTIVES:
         raise NmcError("NMC-U03", optimize, "is no objective", f"objectives are: {', '.join(OBJECTIVES)}")
     precision = Precision(weight_bits, granularity, layer_bits or {})
+    if is_net(model):
+        model = _integers(model, steps, profile=profile, dt=dt, weights=weights, encoding=encoding)
     if weights is not None and not isinstance(model, Network):
         model = load(model, profile, dt, weights=weights, steps=steps)
     # Calibration data count as a set: the bundle's bytes must not depend on their order.
@@ -265,8 +267,6 @@ def fit(
     encoding: Encoding | None = None,
 ) -> Fit:
     """Whether a model fits a chip, what binds each layer, and which changes would make it fit.
-    if is_net(model):
-        model = _integers(model, steps, profile=profile, dt=dt, weights=weights, encoding=encoding)
 
     Args: as ``compile``; no data are needed.
 
@@ -305,6 +305,14 @@ def _lowered(
     lowering = ("relay" if target.payload_bits else "distribute") if joins == "auto" else joins
     network = lower(graph, t, lowering, kind)
     return network, {"steps": t, "joins": lowering, "encoding": kind.value, "profile": graph.profile}
+
+
+def _integers(path: Any, steps: int | None, **options: object) -> Network:
+    """The network of a ``.net`` file, which needs none of the options (NMC-U02)."""
+    for name, value in options.items():
+        if value is not None:
+            raise NmcError("NMC-U02", name, "given for a .net file, which holds all of it", "leave it out")
+    return load_net(path, None if steps is None else check_steps(steps))
 
 
 def aware(
@@ -346,14 +354,6 @@ def analyse(
         model, chip, data: as for ``compile``; ``options`` too.
         x: samples in the model's units.
     """
-def _integers(path: Any, steps: int | None, **options: object) -> Network:
-    """The network of a ``.net`` file, which needs none of the options (NMC-U02)."""
-    for name, value in options.items():
-        if value is not None:
-            raise NmcError("NMC-U02", name, "given for a .net file, which holds all of it", "leave it out")
-    return load_net(path, None if steps is None else check_steps(steps))
-
-
     stages: dict[str, Network] = {}
     options = {**options, "observe": lambda done: stages.update({done.name: done.network})}
     compile(model, chip, data, stop_after="prove-ranges", **options)
@@ -407,7 +407,7 @@ def verify(
 
     Args:
         bundle: compiled at least to stage QUANTIZED.
-        against: the engine that is tested: "lava-inprocess" for Lava's process models, "lava" for its runtime.
+        against: the engine that is tested: "lava-inprocess" is Lava's process models, "lava" its runtime.
         samples: N.
         engine: the engine that is taken as right.
         x: see ``run``; the first ``samples`` of them are used.

@@ -317,7 +317,6 @@ def report(
         commands.write_text(out, render(document, how))
 
 
-@app.command(epilog="Example: nmc check model.nir")
 @app.command(epilog="Example: nmc diff main.nmc branch.nmc --gate energy=+5% --gate cores=+0")
 def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A bundle, or a JSON report of one.")],
@@ -330,8 +329,8 @@ def diff(
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="TOML", help="More gates, from [gates] of a file.")
-    junit: JunitOption = None,
     ] = None,
+    junit: JunitOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write there instead of stdout.")] = None,
     force: ForceOption = False,
     how: FormatOption = Format.TEXT,
@@ -355,8 +354,8 @@ def diff(
         raise failure
     return EXIT_OK
 
-@app.command(epilog="Example: nmc check model.nir --sarif findings.sarif")
 
+@app.command(epilog="Example: nmc check model.nir --sarif findings.sarif")
 def check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=".nir, .net or .nmc files.")],
     sarif: Annotated[
@@ -366,7 +365,7 @@ def check(
     force: ForceOption = False,
     how: FormatOption = Format.TEXT,
 ) -> int:
-    """List everything that is wrong with a file, all findings at once."""
+    """List everything that is wrong with files, all findings at once."""
     from nmc import commands
 
     for path in (sarif, junit):

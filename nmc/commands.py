@@ -21,8 +21,8 @@ from nmc.passes import PassDone, describe, pipeline
 from nmc.progress import Reporter
 from nmc.reports import layout, render_junit, render_sarif
 from nmc.reports.build import build_report, names_of
-from nmc.reports.document import Column, Document, Table, table_of
 from nmc.reports.changes import Diff
+from nmc.reports.document import Column, Document, Table, table_of
 from nmc.reports.model import Accuracy
 from nmc.running import runnable
 
@@ -163,7 +163,6 @@ def run_model(
     return Document("run", members, document.tables, facts)
 
 
-def _run_float(model: Path, data: Samples, steps: int | None) -> Document:
 def evaluate_bundle(
     path: Path,
     samples: Path,
@@ -196,6 +195,7 @@ def evaluate_bundle(
     return Document("evaluate", members, tables, (*facts, *report.facts))
 
 
+def _run_float(model: Path, data: Samples, steps: int | None) -> Document:
     """The float model's answer; it has no integers, so there are no counts."""
     classes = api.run_float(model, data.x, steps).classes
     accuracy = data.accuracy(classes)
@@ -236,8 +236,6 @@ def verify_bundle(
     return document, problem
 
 
-def _keep(path: Path, verified: Bundle, result: Verification) -> NmcError | None:
-    """Add the result to the file's record, whole or not at all; what went wrong, if anything did."""
 def replay_bundle(path: Path, engine: str) -> tuple[Document, NmcError | None]:
     """Run the bundle's golden samples; the error (NMC-V01) names the first divergence from what it holds."""
     bundle = _read_bundle(path)
@@ -245,6 +243,8 @@ def replay_bundle(path: Path, engine: str) -> tuple[Document, NmcError | None]:
     return result.document(), None if result.passed else NmcError("NMC-V01", str(path), result.first)
 
 
+def _keep(path: Path, verified: Bundle, result: Verification) -> NmcError | None:
+    """Add the result to the file's record, whole or not at all; what went wrong, if anything did."""
     try:
         # Read anew: another verification of the same build may have written its record meanwhile.
         bundle = _read_bundle(path)
@@ -294,7 +294,6 @@ def verification_document(bundle: Bundle, result: Verification) -> Document:
     return Document("verify", members, (Table("", tuple(columns)),), tuple(facts))
 
 
-# --- sweep ------------------------------------------------------------------------------------------
 # --- diff -------------------------------------------------------------------------------------------
 
 
@@ -309,6 +308,7 @@ def diff_builds(
     return found, failure
 
 
+# --- sweep ------------------------------------------------------------------------------------------
 
 
 def sweep_model(
