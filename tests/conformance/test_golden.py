@@ -49,6 +49,28 @@ def test_lava_gives_the_golden_trace_but_for_v_at_a_spike(name: str) -> None:
         assert not trace.v[population][0][fired].any()
 
 
+@pytest.mark.skipif(sys.version_info[:2] != (3, 10), reason="Lava exists for Python 3.10 only")
+def test_a_cpu_in_disguise_is_seen() -> None:
+    """Every process of a network that Lava compiled for the CPU is named, synapses too."""
+    from lava.magma.core.run_configs import Loihi2SimCfg
+
+    from nmc.backends.loihi.build import build
+    from nmc.backends.loihi.lower import lower
+
+    network, x = board.case("residual")
+    cells = build(lower(network, x, board.STEPS))
+    first = next(iter(cells.values()))
+    first.compile(Loihi2SimCfg(select_tag="fixed_pt"))
+    models = board.models_of(first)
+    assert set(models) == {p.name for p in network.compute} | {
+        p.name for p in network.projections if not p.on_host
+    }
+    assert board.on_the_cpu(models) == sorted(models)
+    models["out"] = type("NcModelOfLif", (type("AbstractNcProcessModel", (), {}),), {})
+    assert "out" not in board.on_the_cpu(models)
+    assert len(board.on_the_cpu(models)) == len(models) - 1
+
+
 def test_without_a_board_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NMC_LOIHI", raising=False)
     assert "NMC_LOIHI=1" in str(board.missing())

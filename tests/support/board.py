@@ -12,6 +12,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gen
 import numpy as np
@@ -94,6 +95,22 @@ def golden(name: str) -> dict[str, np.ndarray]:
     """The stored trace."""
     with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as archive:
         return {key: archive[key] for key in archive.files}
+
+
+def models_of(process: Any) -> dict[str, type]:
+    """{process: model that Lava chose}, of all processes that are connected with a compiled one."""
+    from lava.magma.compiler.compiler_graphs import find_processes
+
+    return {one.name: one.model_class for one in find_processes(process)}
+
+
+def on_the_cpu(models: dict[str, type]) -> list[str]:
+    """Processes that do not run on the chip's cores: Lava takes a CPU model without a word where it finds
+    no other. The class that tells chip models is part of lava-loihi, so it is known by its name."""
+    chip = "AbstractNcProcessModel"
+    return sorted(
+        name for name, model in models.items() if chip not in {one.__name__ for one in model.__mro__}
+    )
 
 
 def missing() -> str | None:
