@@ -18,9 +18,11 @@ from nmc.errors import NmcError
 from nmc.frontend.opgraph import OpGraph
 from nmc.ir import Conv2d, Dense, FloatArray, Network
 from nmc.quantize import calibrate
-from nmc.quantize.precision import HIGHEST_BITS, LOWEST_BITS
+from nmc.quantize.precision import HIGHEST_BITS
 
 SAMPLES = 64
+FEWEST_BITS = 2
+"""One bit has no sign, and what a layer loses by it says nothing about two."""
 POWER_PER_BIT = 4.0
 """A rounding error's power falls by so much with every bit: it is even over a step of half the width."""
 
@@ -117,13 +119,13 @@ def _refuse(
     max_memory_bits: int | None,
     options: dict[str, Any],
 ) -> MixedBits:
-    bundle = api.compile(graph, chip, samples, weight_bits=LOWEST_BITS, **options)
+    bundle = api.compile(graph, chip, samples, weight_bits=FEWEST_BITS, **options)
     total = api.report(bundle).total
     if max_cores is not None and (total.cores or 0) > max_cores:
         raise NmcError(
             "NMC-P01",
             bundle.network.name,
-            f"needs {total.cores:,} cores at {LOWEST_BITS} bits, allowed are {max_cores:,}",
+            f"needs {total.cores:,} cores at {FEWEST_BITS} bits, allowed are {max_cores:,}",
             "allow more cores, or train a smaller network",
             measured=total.cores,
             allowed=max_cores,
@@ -131,7 +133,7 @@ def _refuse(
     raise NmcError(
         "NMC-U02",
         "max_memory_bits",
-        f"is {max_memory_bits:,}, the network needs {total.memory_bits:,} at {LOWEST_BITS} bits",
+        f"is {max_memory_bits:,}, the network needs {total.memory_bits:,} at {FEWEST_BITS} bits",
         "allow more memory, or train a smaller network",
         measured=max_memory_bits,
         allowed=total.memory_bits,
@@ -173,7 +175,7 @@ def _measure(
     floor = lost(full)
     result = {}
     for done, layer in enumerate(layers, 1):
-        alone = _quantized(graph, chip, samples, options, layer_bits={layer: LOWEST_BITS})
+        alone = _quantized(graph, chip, samples, options, layer_bits={layer: FEWEST_BITS})
         result[layer] = max(0.0, lost(alone) - floor)
         if progress is not None:
             progress(done, len(layers))
@@ -192,13 +194,13 @@ def _stored(graph: OpGraph, chip: Chip, samples: FloatArray, options: dict[str, 
 
 def _order(stored: dict[str, int], sensitivity: dict[str, float], chip: Chip) -> list[tuple[str, int]]:
     """Which layer gives up bits next, and what is left to it; the cheapest step first."""
-    codes = sorted({code for code in chip.weight_codes if LOWEST_BITS <= code <= HIGHEST_BITS}, reverse=True)
+    codes = sorted({code for code in chip.weight_codes if FEWEST_BITS <= code <= HIGHEST_BITS}, reverse=True)
     left = dict.fromkeys(sensitivity, codes)
     plan: list[tuple[str, int]] = []
 
     def price(layer: str) -> float:
         now, after = left[layer][0], left[layer][1]
-        added = POWER_PER_BIT ** (LOWEST_BITS - after) - POWER_PER_BIT ** (LOWEST_BITS - now)
+        added = POWER_PER_BIT ** (FEWEST_BITS - after) - POWER_PER_BIT ** (FEWEST_BITS - now)
         # Where nothing was lost at two bits, the width of the layer still decides.
         return (sensitivity[layer] + 1e-6) * added / (stored[layer] * (now - after))
 

@@ -223,11 +223,13 @@ class ScaledPopulation:
     def _rounded(self, projection: Projection, scale: FloatArray) -> Fixed:
         assert not isinstance(projection.weight, Fixed)
         weight = projection.weight
-        nearest = weights.to_grid(weight, scale, self._grid)
+        trained = isinstance(projection.synapse, Conv2d | Dense)
+        grid = self._grid.of(weight) if trained else self._grid
+        nearest = weights.to_grid(weight, scale, grid)
         if self._statistics is None or not isinstance(projection.synapse, Conv2d | Dense):
             return nearest
         groups = projection.synapse.groups if isinstance(projection.synapse, Conv2d) else 1
-        steps = weight * (weights.along(scale, weight.ndim) / self._grid.step)
+        steps = weight * (weights.along(scale, weight.ndim) / grid.step)
         seen = [
             rounding.observations(p, np.rint(self._statistics[p.source].frames / self._unit(p)))
             for p in self.chip
@@ -237,7 +239,7 @@ class ScaledPopulation:
         found = Fixed(mant, nearest.exp, nearest.bits, nearest.signed)
         # The scale left room for half a step per weight; adaptive rounding may go further.
         planned = self._reach(projection, weight * weights.along(scale, weight.ndim))
-        half = self._reach(projection, np.ones(weight.shape)) * self._grid.step / 2
+        half = self._reach(projection, np.ones(weight.shape)) * grid.step / 2
         return (
             found
             if (self._reach(projection, found.value.astype(np.float64)) <= planned + half).all()
@@ -247,13 +249,13 @@ class ScaledPopulation:
     def _source(self, projection: Projection) -> weights.Source:
         weight = self._float_weight(projection)
         unit = self._unit(projection)
+        trained = isinstance(projection.synapse, Conv2d | Dense)
         if self._statistics is None:
             frames = isinstance(self._done[projection.source].neuron, InputNeuron)
-            return weights.Source(
-                weight, np.zeros(()), np.asarray(UNIFORM_VARIANCE / unit**2 if frames else 1.0)
-            )
+            spread = np.asarray(UNIFORM_VARIANCE / unit**2 if frames else 1.0)
+            return weights.Source(weight, np.zeros(()), spread, trained)
         mean, variance = self._statistics[projection.source].per_weight(projection)
-        return weights.Source(weight, mean / unit, variance / unit**2)
+        return weights.Source(weight, mean / unit, variance / unit**2, trained)
 
     def _roomy_grid(self, bits: int) -> weights.Grid:
         """The coarsest grid on which all weights fit into the sums' range; the finest where none does.

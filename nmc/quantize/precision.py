@@ -12,19 +12,19 @@ from nmc.errors import NmcError
 from nmc.ir import Network, Population
 
 Granularity: TypeAlias = Literal["layer", "channel"]
-LOWEST_BITS, HIGHEST_BITS = 2, 8
-"""One bit is the sign, and one bit alone holds no positive weight."""
+LOWEST_BITS, HIGHEST_BITS = 1, 8
+"""One bit alone has no sign: the weights of a projection are then 0 and one other value."""
 
 
 @dataclass(frozen=True)
 class Precision:
     """Settings of the quantizer.
 
-    weight_bits: 2 to 8, for every layer that ``layer_bits`` does not name (by the user's layer name, or by
+    weight_bits: 1 to 8, for every layer that ``layer_bits`` does not name (by the user's layer name, or by
     population). granularity: "layer" scales a population as a whole; "channel" scales every output channel
     by itself, with as many different thresholds as the chip has.
 
-    Raises NmcError NMC-U02 for bits outside of 2..8 or an unknown granularity.
+    Raises NmcError NMC-U02 for bits outside of 1..8 or an unknown granularity.
     """
 
     weight_bits: int = HIGHEST_BITS

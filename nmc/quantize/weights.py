@@ -12,20 +12,22 @@ from nmc.errors import NmcError
 from nmc.ir import Fixed, FloatArray
 
 FULL_BITS = 8
-CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
-"""Share of max |W| that stays on the grid; what lies beyond is clipped."""
+CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.43, 0.36, 0.3, 0.25, 0.2)
+"""Share of max |W| that stays on the grid; what lies beyond is clipped. Two bits want the small ones."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Weights ``mant * step`` of a mixed-sign projection, mant a signed number of ``bits`` bits.
+    """Weights ``mant * step``, mant a number of ``bits`` bits, signed or not.
 
-    Signs cost the lowest of eight bits, so the step is at least 2. The coarsest grid of b bits has steps of
-    2**(9 - b), as Lava has it (``utils/weightutils.py``: ``(clip(w, -256, 255) >> (9 - b)) << (9 - b)``).
+    Signs cost the lowest of eight bits, so the step of a mixed-sign projection is at least 2. The coarsest
+    grid of b bits has steps of 2**(9 - b), as Lava has it (``utils/weightutils.py``: ``(clip(w, -256, 255) >>
+    (9 - b)) << (9 - b)``); an excitatory one half of that, ``(clip(w, 0, 255) >> (8 - b)) << (8 - b)``.
     """
 
     bits: int
     step: int
+    signed: bool = True
 
     @classmethod
     def coarsest(cls, bits: int) -> Grid:
@@ -42,10 +44,31 @@ class Grid:
         """Every step, the coarsest first."""
         return [1 << exp for exp in range(FULL_BITS + 1 - bits, 0, -1)]
 
+    def of(self, weight: FloatArray) -> Grid:
+        """The grid of one trained projection: excitatory, a bit finer, where no weight is negative.
+
+        One bit holds 0 and -1 of a mixed-sign projection, 0 and 1 of an excitatory one: the sign that the
+        larger part of the squared weights has.
+        """
+        excitatory = weight.size > 0 and weight.min() >= 0
+        if self.bits == 1:
+            excitatory = bool((weight**2 * np.sign(weight)).sum() >= 0)
+        return Grid(self.bits, self.step // 2, signed=False) if excitatory else self
+
+    @property
+    def lowest(self) -> int:
+        """The smallest mantissa."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def highest(self) -> int:
+        """The largest mantissa."""
+        return (1 << (self.bits - int(self.signed))) - 1
+
     @property
     def largest(self) -> int:
-        """The largest positive weight (254 at 8 bits)."""
-        return ((1 << (self.bits - 1)) - 1) * self.step
+        """The magnitude that weights of either sign can have (254 at 8 bits); one bit has one sign."""
+        return max(self.highest, 1) * self.step
 
 
 def along(scale: FloatArray, axes: int) -> FloatArray:
@@ -54,10 +77,9 @@ def along(scale: FloatArray, axes: int) -> FloatArray:
 
 
 def to_grid(weight: FloatArray, scale: FloatArray, grid: Grid) -> Fixed:
-    """``clip(rint(weight * scale / step))`` as a signed Fixed; value in weight units."""
-    half = 1 << (grid.bits - 1)
-    mant = np.clip(np.rint(weight * along(scale, weight.ndim) / grid.step), -half, half - 1)
-    return Fixed(mant.astype(np.int64), grid.step.bit_length() - 1, grid.bits, signed=True)
+    """``clip(rint(weight * scale / step))`` as a Fixed; value in weight units."""
+    mant = np.clip(np.rint(weight * along(scale, weight.ndim) / grid.step), grid.lowest, grid.highest)
+    return Fixed(mant.astype(np.int64), grid.step.bit_length() - 1, grid.bits, grid.signed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +88,17 @@ class Source:
 
     weight: float, in units of the source's integer payloads; its first axis is the output channel, unless
     it is one number. mean, variance: of the payload that each weight multiplies, broadcastable to it.
+    trained: whether the weights are; others (pools, gates) keep the mixed-sign grid.
     """
 
     weight: FloatArray
     mean: FloatArray
     variance: FloatArray
+    trained: bool = True
+
+    def grid(self, mixed: Grid) -> Grid:
+        """The projection's own grid, of a population's mixed-sign one."""
+        return mixed.of(self.weight) if self.trained else mixed
 
 
 def per_output(array: FloatArray, combine: Callable[..., FloatArray]) -> FloatArray:
@@ -84,7 +112,10 @@ def output_error(source: Source, scale: FloatArray, grid: Grid) -> FloatArray:
     With independent inputs of variance q, Var[dW s] = sum dW^2 q; dW = W_grid / scale - W. The mean error
     is not counted: the bias takes it back (``mean_error``).
     """
-    delta = to_grid(source.weight, scale, grid).value / along(scale, source.weight.ndim) - source.weight
+    delta = (
+        to_grid(source.weight, scale, source.grid(grid)).value / along(scale, source.weight.ndim)
+        - source.weight
+    )
     return per_output(delta**2 * source.variance, np.sum)
 
 
@@ -111,6 +142,7 @@ def best_scale(
         NmcError: NMC-Q02 when every weight is 0 and nothing else sets a scale.
     """
     largest = reduce(np.maximum, (per_output(np.abs(s.weight), np.max) for s in sources), np.zeros(1))
+    top = min((source.grid(grid).largest for source in sources), default=grid.largest)
     if per_channel:
         largest, limit = np.broadcast_arrays(largest, limit)
     else:
@@ -118,7 +150,7 @@ def best_scale(
     if not np.isfinite(limit[largest == 0.0]).all():
         raise NmcError("NMC-Q02", who, "all weights are 0 and there is no threshold", "remove the layer")
     with np.errstate(divide="ignore"):
-        candidates = [np.minimum(limit, grid.largest / (largest * clip)) for clip in CLIPS]
+        candidates = [np.minimum(limit, top / (largest * clip)) for clip in CLIPS]
     errors = []
     for scale in candidates:
         error = reduce(

@@ -206,7 +206,12 @@ def test_a_planted_overflow_is_refused_with_the_layer_and_both_numbers() -> None
 def test_weights_of_every_width_stay_on_lavas_grid() -> None:
     """As Lava truncates them: ``(clip(w, -256, 255) >> (9 - bits)) << (9 - bits)`` changes nothing."""
     rng = np.random.default_rng(0)
-    for bits in range(2, 9):
-        value = weights.to_grid(rng.normal(0, 100, 500), np.ones(1), weights.Grid.coarsest(bits)).value
+    for bits in range(1, 9):
+        mixed = weights.Grid.coarsest(bits)
+        value = weights.to_grid(rng.normal(0, 100, 500), np.ones(1), mixed).value
         assert np.array_equal((np.clip(value, -256, 255) >> (9 - bits)) << (9 - bits), value)
         assert len(np.unique(value)) <= 2**bits
+        positive = np.abs(rng.normal(0, 100, 500))
+        value = weights.to_grid(positive, np.ones(1), mixed.of(positive)).value
+        assert np.array_equal((np.clip(value, 0, 255) >> (8 - bits)) << (8 - bits), value)
+        assert 1 < len(np.unique(value)) <= 2**bits

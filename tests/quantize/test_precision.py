@@ -70,7 +70,7 @@ def test_a_tensor_shared_by_layers_of_different_bits_is_rounded_for_each() -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weight_bits": 1}, "NMC-U02 weight_bits: is 1 bits; use 2 to 8"),
+        ({"weight_bits": 0}, "NMC-U02 weight_bits: is 0 bits; use 1 to 8"),
         ({"weight_bits": 9}, "NMC-U02 weight_bits: is 9 bits"),
         ({"layer_bits": {"fc": 0}}, "NMC-U02 fc: is 0 bits"),
         ({"granularity": "row"}, "NMC-U02 granularity: is 'row'; use layer or channel"),
