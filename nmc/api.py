@@ -205,7 +205,7 @@ def compile(
         chip: name of a chip that ships with nmc, path of a chip file, or a Chip.
         data: calibration samples, (N, *shape) frames or (N, T, *shape) trains; at most 256 are used.
         steps: T; by default what the file says.
-        weight_bits: 2 to 8; one bit is the sign.
+        weight_bits: 1 to 8; one of them is the sign, unless no weight is negative or there is but one.
         granularity: "layer", or "channel" for one scale per output channel, as far as the chip has
             thresholds for them.
         layer_bits: bits of single layers, by name; ``weight_bits`` for all others.
