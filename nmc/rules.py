@@ -91,6 +91,9 @@ def _endpoints_exist(network: Network) -> Iterator[Breach]:
 
 def _ordered(network: Network) -> Iterator[Breach]:
     position = {population.name: index for index, population in enumerate(network.populations)}
+    for index, population in enumerate(network.inputs):
+        if position[population.name] != index:
+            yield population.name, "inputs come first"
     for projection in network.projections:
         if projection.lag < 0:
             yield projection.name, f"lag {projection.lag}"

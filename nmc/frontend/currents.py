@@ -24,7 +24,7 @@ ONE = og.constant(1.0)
 class Term:
     """``weight`` applied by ``synapse`` to the spikes of population ``source``, giving ``shape``.
 
-    path: the user's layers on the way, those that hold numbers.
+    path: the user's layers on the way, those that hold numbers. lag: how many steps ago the spikes were sent.
     """
 
     source: str
@@ -32,6 +32,7 @@ class Term:
     weight: FloatArray
     shape: Shape
     path: tuple[str, ...] = ()
+    lag: int = 0
 
     @property
     def scalar(self) -> float | None:
@@ -74,7 +75,7 @@ class Algebra:
             shape = term.shape
         else:
             shape = synapse.output_shape(folded[0], folded[1].shape, source, name)
-        return Term(term.source, *folded, shape, (*term.path, name))
+        return Term(term.source, *folded, shape, (*term.path, name), term.lag)
 
     def times(self, current: Current, factor: float) -> Current:
         terms = tuple(self.scaled(term, factor) for term in current.terms)
@@ -94,7 +95,7 @@ class Algebra:
                 bias = current.bias if bias is None else bias + current.bias
             for term in current.terms:
                 kind = "identity" if term.scalar is not None else id(term.weight)
-                groups.setdefault((term.source, term.synapse, kind), []).append(term)
+                groups.setdefault((term.source, term.lag, term.synapse, kind), []).append(term)
         terms = []
         for group in groups.values():
             term, count = group[0], float(len(group))

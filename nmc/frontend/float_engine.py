@@ -2,12 +2,13 @@
 
 ``run`` executes an op graph with every semantics an import profile can state (it is what an import is
 checked with); ``run_network`` executes a FLOAT or TIMED Network layer by layer (it is what calibration
-sees). Both work on all samples at once, layer by layer over all steps, in topological order.
+sees). Both work on all samples at once, layer by layer over all steps, in topological order; what stands
+in a loop runs step by step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,20 +109,25 @@ def run(
         if name not in graph.nodes:
             raise NmcError("NMC-U03", name, "no node of that name")
     values: dict[str, Array] = {}
-    last_use = {before: name for name in graph.order for before in graph.before(name)}
+    readers = {name: set(graph.after(name)) for name in graph.order}
     kept: dict[str, Array] = {}
-    for name in graph.order:
-        operands = [values[before] for before in graph.before(name)]
-        if name == source:
-            value: Array = as_trains(x, graph.shapes[name], steps, name)
+    for segment in graph.segments:
+        name = segment[0]
+        if len(segment) > 1:
+            values |= _loop(graph, segment, values, steps, np.dtype(dtype))
+        elif name == source:
+            values[name] = as_trains(x, graph.shapes[name], steps, name).astype(dtype, copy=False)
         else:
+            operands = [values[before] for before in graph.before(name)]
             value = _evaluate(graph.nodes[name], operands, graph.shapes[name], steps, np.dtype(dtype))
-        values[name] = value.astype(dtype, copy=False)
-        if record is None or name in record:
-            kept[name] = np.broadcast_to(values[name], (len(value), steps, *graph.shapes[name]))
-        for before in set(graph.before(name)):
-            if last_use[before] == name and before != sink:
-                del values[before]
+            values[name] = value.astype(dtype, copy=False)
+        for name in segment:
+            if record is None or name in record:
+                kept[name] = np.broadcast_to(values[name], (len(values[name]), steps, *graph.shapes[name]))
+            for before in set(graph.before(name)):
+                readers[before].discard(name)
+                if not readers[before]:
+                    del values[before]
     final = values[sink]
     if readout(graph) == "potential":
         return FloatRun(kept, final[:, -1])
@@ -139,6 +145,40 @@ def readout(graph: OpGraph) -> str:
     return "potential" if any(isinstance(op, og.Neuron) and op.threshold is None for op in ends) else "count"
 
 
+def _loop(
+    graph: OpGraph, segment: Collection[str], values: Mapping[str, Array], steps: int, dtype: np.dtype[Any]
+) -> dict[str, Array]:
+    """Outputs (N, T, *shape) of nodes that feed each other, one step of all of them after the other."""
+    samples = len(next(iter(values.values())))
+    found = {name: np.zeros((samples, steps, *graph.shapes[name]), dtype) for name in segment}
+    cells = {
+        name: _Cell(op, samples, graph.shapes[name], dtype)
+        for name in segment
+        if isinstance(op := graph.nodes[name], og.Neuron)
+    }
+
+    def at(name: str, t: int) -> Array:
+        train = found[name] if name in found else values[name]
+        return train[:, t : t + 1] if train.shape[1] > 1 else train
+
+    for t in range(steps):
+        for name in segment:
+            op, sources = graph.nodes[name], graph.before(name)
+            if isinstance(op, og.TimeMean):
+                raise NmcError(
+                    "NMC-G05", name, "a mean over time inside of a loop", "take it out of the loop"
+                )
+            if isinstance(op, og.Delay):
+                if t >= op.steps:
+                    found[name][:, t] = _reduce(np.add, [at(one, t - op.steps) for one in sources])[:, 0]
+            elif name in cells:
+                found[name][:, t] = cells[name].step(_reduce(np.add, [at(one, t) for one in sources])[:, 0])
+            else:
+                operands = [at(one, t) for one in sources]
+                found[name][:, t] = _evaluate(op, operands, graph.shapes[name], 1, dtype)[:, 0]
+    return found
+
+
 def _evaluate(op: og.Op, operands: list[Array], shape: Shape, steps: int, dtype: np.dtype[Any]) -> Array:
     """Output (N, T or 1, *shape) of one op; 1 where nothing changes from step to step."""
     if isinstance(op, og.Concat):
@@ -152,6 +192,10 @@ def _evaluate(op: og.Op, operands: list[Array], shape: Shape, steps: int, dtype:
     x = _reduce(np.add, operands)
     if isinstance(op, og.Neuron):
         return fire(op, x, steps, dtype)
+    if isinstance(op, og.Delay):
+        late = np.zeros((len(x), steps, *shape), dtype)
+        late[:, op.steps :] = x[:, : max(0, steps - op.steps)] if x.shape[1] > 1 else x
+        return late
     if isinstance(op, og.Conv2d):
         y = current(ir.Conv2d(op.stride, op.padding, op.dilation, op.groups), op.weight, x)
         return y if op.bias is None else y + op.bias[:, None, None]
@@ -199,37 +243,49 @@ def fire(op: og.Neuron, x: Array, steps: int, dtype: npt.DTypeLike = np.float64)
 
     The update is the normal form in ``opgraph.Neuron``.
     """
-    shape = x.shape[2:]
-    p = {
-        name: spread(values, shape).astype(dtype)
-        for name in og.NEURON_ARRAYS
-        if (values := getattr(op, name)) is not None
-    }
-    leak = (1 - p["keep_v"]) * p["v_leak"]
-    result = np.empty((len(x), steps, *shape), dtype)
-    u = np.zeros((len(x), *shape), dtype)
-    v = np.broadcast_to(p["v0"], u.shape).copy()
-    spikes = np.zeros_like(u)
+    cell = _Cell(op, len(x), x.shape[2:], dtype)
+    result = np.empty((len(x), steps, *x.shape[2:]), dtype)
     for t in range(steps):
-        u = p["keep_u"] * u + p["w_in"] * x[:, t if x.shape[1] > 1 else 0]
-        previous = spikes
-        v = p["keep_v"] * v + p["gain"] * u + leak
+        result[:, t] = cell.step(x[:, t if x.shape[1] > 1 else 0])
+    return result
+
+
+class _Cell:
+    """A neuron op with its state, (N, *shape)."""
+
+    def __init__(self, op: og.Neuron, samples: int, shape: Shape, dtype: npt.DTypeLike) -> None:
+        self._op, self._dtype = op, dtype
+        self._p = {
+            name: spread(values, shape).astype(dtype)
+            for name in og.NEURON_ARRAYS
+            if (values := getattr(op, name)) is not None
+        }
+        self._leak = (1 - self._p["keep_v"]) * self._p["v_leak"]
+        self._u: Array = np.zeros((samples, *shape), dtype)
+        self._v: Array = np.broadcast_to(self._p["v0"], self._u.shape).copy()
+        self._spikes: Array = np.zeros_like(self._u)
+
+    def step(self, x: Array) -> Array:
+        """What the neuron sends on input (N, *shape): spikes, or the potential if it never fires."""
+        op, p = self._op, self._p
+        self._u = p["keep_u"] * self._u + p["w_in"] * x
+        v: Array = p["keep_v"] * self._v + p["gain"] * self._u + self._leak
         if op.threshold is None:
-            result[:, t] = v
-            continue
+            self._v = v
+            return v
         threshold = p["threshold"]
         if op.reset is ResetRule.SUBTRACT_NEXT:
-            v = v - previous * threshold
+            v = v - self._spikes * threshold
         elif op.reset is ResetRule.BLANK_NEXT:
-            v = np.where(previous > 0, 0, v)
+            v = np.where(self._spikes > 0, 0, v)
         over = v > threshold if op.compare is Compare.GREATER else v >= threshold
-        spikes = np.where(over, np.floor(v / threshold) if op.multi_spike else 1, 0).astype(dtype)
+        self._spikes = np.where(over, np.floor(v / threshold) if op.multi_spike else 1, 0).astype(self._dtype)
         if op.reset is ResetRule.VALUE:
             v = np.where(over, p["v_reset"], v)
         elif op.reset is ResetRule.SUBTRACT:
-            v = v - spikes * threshold
-        result[:, t] = spikes
-    return result
+            v = v - self._spikes * threshold
+        self._v = v
+        return self._spikes
 
 
 # --- network ----------------------------------------------------------------------------------------
@@ -260,36 +316,93 @@ def run_network(
     for key in wanted:
         if key.removeprefix("current/").removeprefix("v/") not in network:
             raise NmcError("NMC-U03", key, "no population of that name")
-    remaining = {
-        population.name: len(network.outgoing(population.name)) for population in network.populations
-    }
+    readers = {p.name: {one.target for one in network.outgoing(p.name)} for p in network.populations}
     spikes: dict[str, Array] = {}
     result: dict[str, FloatArray] = {}
-    for population, incoming in network.walk():
-        name, full = population.name, (steps, *population.shape)
-        if population.is_input:
-            spikes[name] = as_trains(x, population.shape, steps, population.label)
+    for segment in network.segments:
+        loop = len(segment) > 1 or any(p.source == p.target for p in network.incoming(segment[0].name))
+        if loop:
+            runs = _run_loop(network, segment, spikes, len(x), steps)
         else:
-            currents = [
-                current(p.synapse, _float_weight(p), spikes[p.source]).reshape(len(x), -1, *population.shape)
-                for p in incoming
-            ]
-            total = _reduce(np.add, currents)
-            if f"current/{name}" in wanted:
-                result[f"current/{name}"] = np.broadcast_to(total, (len(total), *full))
-            spikes[name], v = _fire_network(population, total, steps)
-            if f"v/{name}" in wanted:
-                result[f"v/{name}"] = v
+            runs = {segment[0].name: _run_layer(network, segment[0], spikes, x, steps)}
+        for name, run in runs.items():
+            population, full = network[name], (steps, *network[name].shape)
+            spikes[name] = run.spikes
+            for key, array in ((name, run.spikes), (f"v/{name}", run.v), (f"current/{name}", run.current)):
+                if key in wanted:
+                    result[key] = np.broadcast_to(array, (len(array), *full))
             if name in network.outputs:
                 fires = getattr(population.neuron, "threshold", None) is not None
-                result[f"output/{name}"] = spikes[name].sum(axis=1) if fires else v[:, -1]
-        if name in wanted:
-            result[name] = np.broadcast_to(spikes[name], (len(spikes[name]), *full))
-        for projection in incoming:
-            remaining[projection.source] -= 1
-            if remaining[projection.source] == 0:
-                del spikes[projection.source]
+                result[f"output/{name}"] = run.spikes.sum(axis=1) if fires else run.v[:, -1]
+        for population in segment:
+            for projection in network.incoming(population.name):
+                readers[projection.source].discard(population.name)
+                if not readers[projection.source] and projection.source in spikes:
+                    del spikes[projection.source]
     return result
+
+
+@dataclass(frozen=True, eq=False)
+class _PopulationRun:
+    """Of one population, each (N, T or 1, *shape): current without bias, v before the reset, payloads."""
+
+    current: FloatArray
+    v: FloatArray
+    spikes: FloatArray
+
+
+def _run_layer(
+    network: Network, population: ir.Population, spikes: Mapping[str, Array], x: FloatArray, steps: int
+) -> _PopulationRun:
+    """A population whose sources are done."""
+    if population.is_input:
+        train = as_trains(x, population.shape, steps, population.label)
+        return _PopulationRun(train, train, train)
+    currents = []
+    for p in network.incoming(population.name):
+        one = current(p.synapse, _float_weight(p), spikes[p.source]).reshape(len(x), -1, *population.shape)
+        if p.lag:
+            late = np.zeros((len(x), steps, *population.shape))
+            late[:, p.lag :] = one[:, : max(0, steps - p.lag)] if one.shape[1] > 1 else one
+            one = late
+        currents.append(one)
+    total = _reduce(np.add, currents)
+    if isinstance(population.neuron, GradedRelay):
+        train = np.broadcast_to(total, (len(total), steps, *population.shape))
+        return _PopulationRun(total, train, train)
+    cell = _FloatCell(population, len(x))
+    shape = (len(x), steps, *population.shape)
+    sent, before = np.zeros(shape), np.empty(shape)
+    for t in range(steps):
+        sent[:, t], before[:, t] = cell.step(total[:, t if total.shape[1] > 1 else 0])
+    return _PopulationRun(total, before, sent)
+
+
+def _run_loop(
+    network: Network,
+    segment: Collection[ir.Population],
+    spikes: Mapping[str, Array],
+    samples: int,
+    steps: int,
+) -> dict[str, _PopulationRun]:
+    """Populations that feed each other, one step of all of them after the other."""
+    runs = {
+        p.name: _PopulationRun(*(np.zeros((samples, steps, *p.shape)) for _ in range(3))) for p in segment
+    }
+    cells = {p.name: _FloatCell(p, samples) for p in segment if not isinstance(p.neuron, GradedRelay)}
+    for t in range(steps):
+        for population in segment:
+            run = runs[population.name]
+            for p in network.incoming(population.name):
+                if t >= p.lag:
+                    train = runs[p.source].spikes if p.source in runs else spikes[p.source]
+                    sent = train[:, t - p.lag] if train.shape[1] > 1 else train[:, 0]
+                    arriving = synapse.apply(p.synapse, _float_weight(p), sent)
+                    run.current[:, t] += arriving.reshape(samples, *population.shape)
+            a = run.current[:, t]
+            cell = cells.get(population.name)
+            run.spikes[:, t], run.v[:, t] = (a, a) if cell is None else cell.step(a)
+    return runs
 
 
 def _float_weight(projection: ir.Projection) -> FloatArray:
@@ -300,28 +413,28 @@ def _float_weight(projection: ir.Projection) -> FloatArray:
     return projection.weight
 
 
-def _fire_network(population: ir.Population, a: FloatArray, steps: int) -> tuple[FloatArray, FloatArray]:
-    """Spikes and v before the reset, both (N, T, *shape), from the current (N, T or 1, *shape)."""
-    neuron = population.neuron
-    if isinstance(neuron, GradedRelay):
-        train = np.broadcast_to(a, (len(a), steps, *population.shape))
-        return train, train
-    if not isinstance(neuron, FloatNeuron) or isinstance(population.bias, ir.Fixed):
-        raise InternalError(
-            f"population {population.name} is quantized; the float engine runs FLOAT and TIMED"
-        )
-    bias = 0.0 if population.bias is None else population.bias
-    spikes = np.zeros((len(a), steps, *population.shape))
-    before = np.empty_like(spikes)
-    u = np.zeros((len(a), *population.shape))
-    v = np.broadcast_to(neuron.v0, u.shape)
-    for t in range(steps):
-        u = neuron.keep_u * u + a[:, t if a.shape[1] > 1 else 0]
-        v = neuron.keep_v * v + u + bias
-        before[:, t] = v
+class _FloatCell:
+    """A FloatNeuron population with its state, (N, *shape)."""
+
+    def __init__(self, population: ir.Population, samples: int) -> None:
+        neuron = population.neuron
+        if not isinstance(neuron, FloatNeuron) or isinstance(population.bias, ir.Fixed):
+            raise InternalError(
+                f"population {population.name} is quantized; the float engine runs FLOAT and TIMED"
+            )
+        self._neuron = neuron
+        self._bias: FloatArray | float = 0.0 if population.bias is None else population.bias
+        self._u: Array = np.zeros((samples, *population.shape))
+        self._v: Array = np.broadcast_to(neuron.v0, self._u.shape)
+
+    def step(self, a: Array) -> tuple[Array, Array]:
+        """Spikes and v before the reset, of the current (N, *shape)."""
+        neuron = self._neuron
+        self._u = neuron.keep_u * self._u + a
+        v = neuron.keep_v * self._v + self._u + self._bias
         if neuron.threshold is None:
-            continue
+            self._v = v
+            return np.zeros_like(v), v
         over = v > neuron.threshold if neuron.compare is Compare.GREATER else v >= neuron.threshold
-        spikes[:, t] = over
-        v = np.where(over, v - neuron.threshold if neuron.reset is Reset.SUBTRACT else 0.0, v)
-    return spikes, before
+        self._v = np.where(over, v - neuron.threshold if neuron.reset is Reset.SUBTRACT else 0.0, v)
+        return over.astype(np.float64), v

@@ -6,6 +6,7 @@ layer holding the same weight array), so pools, flattening, scales and sums cost
 turns its current into projections. With ``joins="relay"`` a sum of spikes that a weighted layer reads
 becomes a population of its own, which sends the sum as one graded spike. Products and maxima of spikes
 are gates (``gates.py``), and a concatenation is a sum of branches that each fill channels of their own.
+A Delay gives the terms behind it a lag; one that closes a loop reads a neuron that is lowered after it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from nmc.frontend.shapes import spread
 from nmc.ir import Encoding, FloatArray, FloatNeuron, Identity, InputNeuron, Network, Population, Shape
 
 Joins: TypeAlias = Literal["distribute", "relay"]
-SpikeSum: TypeAlias = frozenset[tuple[str, int]]
-"""(population, how often) of every addend."""
+SpikeSum: TypeAlias = frozenset[tuple[str, int, int]]
+"""(population, how often, lag) of every addend."""
 
 REFUSED: dict[type[og.Op], tuple[str, str]] = {
     og.ReLU: ("a ReLU carries values, not spikes", "replace it by a spiking neuron"),
@@ -77,6 +78,7 @@ class _Lowering(Algebra):
         self.projections: dict[str, ir.Projection] = {}
         self.sum_names: dict[SpikeSum, str] = {}
         self.relays: dict[SpikeSum, str] = {}
+        self.awaited: set[str] = set()
 
     def network(self, steps: int) -> Network:
         output, readout = "", ""
@@ -104,6 +106,8 @@ class _Lowering(Algebra):
             return self._input(name, op)
         if type(op) in REFUSED and not self._is_readout(name, op):
             raise NmcError("NMC-G05", name, *REFUSED[type(op)])
+        if isinstance(op, og.Delay):
+            return self._delayed(name, op)
         operands = [self.currents[before] for before in self.graph.before(name)]
         if isinstance(op, og.Mul):
             return self._product(name, operands)
@@ -146,6 +150,33 @@ class _Lowering(Algebra):
 
     def _spikes_of(self, name: str) -> Current:
         return Current((Term(name, Identity(), ONE, self.populations[name].shape),))
+
+    def _delayed(self, name: str, op: og.Delay) -> Current:
+        for before in self.graph.before(name):
+            if before not in self.currents:
+                self._await(name, before)
+        current = self.total(
+            self.currents[before] if before in self.currents else self._spikes_of(before)
+            for before in self.graph.before(name)
+        )
+        if current.bias is not None:
+            problem = "delays a layer with a bias, which would start later than the layer's neurons"
+            raise NmcError("NMC-G05", name, problem, "delay the spikes in front of the layer")
+        return Current(tuple(replace(term, lag=term.lag + op.steps) for term in current.terms))
+
+    def _await(self, name: str, source: str) -> None:
+        """Let a Delay that closes a loop read a neuron's spikes before the neuron is lowered."""
+        op = self.graph.nodes[source]
+        if isinstance(op, og.Conv2d | og.Linear) and op.bias is not None:
+            problem = f"feeds back {source} with its bias, which would start a step late"
+            raise NmcError("NMC-G05", name, problem, "train the recurrent layer without bias")
+        if not isinstance(op, og.Neuron) or op.threshold is None:
+            problem = f"closes a loop behind {source}, which sends no spikes"
+            raise NmcError("NMC-G09", name, problem, "feed back the spikes of a neuron")
+        if source not in self.populations:
+            unknown = FloatNeuron(og.constant(0.0))
+            self.populations[source] = Population(source, self.graph.shapes[source], unknown)
+            self.awaited.add(source)
 
     def _linear(self, name: str, op: og.Op, current: Current) -> Current:
         """A weighted layer, scale or pool on every term and on the constant."""
@@ -200,7 +231,7 @@ class _Lowering(Algebra):
             analog = self.populations[term.source].is_input and self.encoding is not Encoding.SPIKES
             if not whole or analog:
                 return None
-        return frozenset((term.source, int(term.scalar or 0)) for term in current.terms)
+        return frozenset((term.source, int(term.scalar or 0), term.lag) for term in current.terms)
 
     def _joined(self, consumer: str, current: Current) -> Current:
         """What a weighted layer reads: with ``joins="relay"`` a sum of spikes becomes one population."""
@@ -299,8 +330,8 @@ class _Lowering(Algebra):
     def _relay(self, consumer: str, key: SpikeSum, current: Current) -> str:
         """A population that adds; it builds on the largest sum that is already there (a deep stage of SEW
         blocks adds one branch per block, where NIR lists all of them at every layer)."""
-        part = max((k for k in self.relays if k < key), key=len, default=frozenset[tuple[str, int]]())
-        terms = [term for term in current.terms if (term.source, term.scalar) not in part]
+        part = max((k for k in self.relays if k < key), key=len, default=frozenset[tuple[str, int, int]]())
+        terms = [term for term in current.terms if (term.source, term.scalar, term.lag) not in part]
         if part:
             terms.insert(0, self._spikes_of(self.relays[part]).terms[0])
         payload = sum(int(t.scalar or 0) * self.populations[t.source].max_payload for t in terms)
@@ -316,7 +347,7 @@ class _Lowering(Algebra):
     def _neuron(self, name: str, op: og.Neuron, current: Current) -> Current:
         node = self.graph.shapes[name]
         shapes = {term.shape for term in current.terms if not isinstance(term.synapse, Identity)}
-        shape = shapes.pop() if len(shapes) == 1 else node
+        shape = shapes.pop() if len(shapes) == 1 and name not in self.awaited else node
         folded = fold_neuron(name, op, current.bias, node, shape)
         self._populate(name, shape, folded, current.terms, (name,))
         return self._spikes_of(name)
@@ -338,14 +369,16 @@ class _Lowering(Algebra):
         if not (folded.factor.size == 1 and folded.factor.reshape(()) == 1):
             factor = (Identity(), folded.factor)
             terms = tuple(replace(self.after(t, factor, name), path=t.path) for t in terms)
+        self.populations.pop(name, None)  # an awaited neuron stands where its current is known
         self.populations[name] = Population(name, shape, neuron, folded.bias, origin=origin)
         self._project(name, terms)
 
     def _output(self, name: str) -> tuple[str, str]:
         """(population, readout). Whatever is not a neuron at the end gets a readout that integrates it."""
         current = self.total(self.currents[before] for before in self.graph.before(name))
-        if len(current.terms) == 1 and current.bias is None and current.terms[0].scalar == 1:
-            end = self.populations[current.terms[0].source]
+        (one, *others) = current.terms or (None,)
+        if one and not others and current.bias is None and one.scalar == 1 and not one.lag:
+            end = self.populations[one.source]
             if isinstance(end.neuron, FloatNeuron):
                 return end.name, "potential" if end.neuron.threshold is None else "count"
         last, shape = self.graph.before(name)[-1], self.graph.shapes[name]
@@ -373,6 +406,7 @@ class _Lowering(Algebra):
                 *operator,
                 on_host=source.is_input and self.encoding is Encoding.CURRENT,
                 origin=term.path or (target,),
+                lag=term.lag,
             )
 
     def _fitted(self, term: Term, target: str) -> Operator:

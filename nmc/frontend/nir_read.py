@@ -16,11 +16,12 @@ from nmc.errors import NmcError
 from nmc.frontend import nir_semantics
 from nmc.frontend import opgraph as og
 from nmc.frontend.nir_file import read_raw
+from nmc.frontend.nir_loops import PREVIOUS, loop_findings, with_delays
 from nmc.frontend.nir_neurons import NEURONS, neuron_op
 from nmc.frontend.opgraph import OpGraph
 from nmc.frontend.profiles import PROFILES, ProfileChoice, resolve
 from nmc.frontend.raw import Finding, RawGraph, RawNode, Value, raise_first, structure
-from nmc.frontend.shapes import output_shape
+from nmc.frontend.shapes import Operand, along, output_shape
 from nmc.ir import Shape
 
 
@@ -52,11 +53,13 @@ def inspect_nir(
     """
     raw, findings = read_raw(path)
     if all(finding.code != "NMC-G01" for finding in findings):
-        findings += structure(raw)  # a wrong edge leaves nodes unfed behind it: one fault, one finding
+        # A wrong edge leaves nodes unfed behind it: one fault, one finding.
+        findings += [*loop_findings(raw), *structure(raw)]
     if any(finding.severity == "error" for finding in findings):
         return None, findings
     if nir_semantics.carries(raw):
         return _ours(raw, findings, profile, dt)
+    raw = with_delays(raw)
     try:
         choice = resolve(raw, profile, dt)
     except NmcError as error:
@@ -91,20 +94,24 @@ def _ours(
 
 def build(raw: RawGraph, choice: ProfileChoice) -> tuple[OpGraph | None, list[Finding]]:
     """Ops for all nodes, shapes checked on the way; None with findings where a node does not fit."""
-    skeleton = OpGraph({name: og.Add() for name in raw.nodes}, raw.edges)
+    delays = {name: og.Delay() for name, _ in raw.of(PREVIOUS)}
+    skeleton = OpGraph({name: delays.get(name, og.Add()) for name in raw.nodes}, raw.edges)
     ops: dict[str, og.Op] = {}
-    shapes: dict[str, Shape] = {}
     findings: list[Finding] = []
-    for name in skeleton.order:
-        sources = skeleton.before(name)
-        if any(source not in shapes for source in sources):
-            continue  # what comes before is already reported
-        operands = [(source, shapes[source]) for source in sources]
+
+    def shape(name: str, operands: list[Operand]) -> Shape | None:
         try:
-            ops[name] = _op(name, raw.nodes[name], operands[0][1] if operands else (), choice)
-            shapes[name] = output_shape(name, ops[name], operands)
+            if name not in ops:
+                ops[name] = _op(name, raw.nodes[name], operands[0][1] if operands else (), choice)
+            return output_shape(name, ops[name], operands)
         except NmcError as error:
             findings.append(Finding.of(error))
+            return None
+
+    shapes = along(skeleton, shape)
+    missing = [name for name in skeleton.order if name not in shapes]
+    if missing and not findings:
+        findings.append(Finding("error", "NMC-G03", missing[0], "stands in a loop that no data enter"))
     if findings:
         return None, findings
     try:
@@ -126,6 +133,8 @@ def _steps(raw: RawGraph) -> int | None:
 
 def _op(name: str, node: RawNode, source: Shape, choice: ProfileChoice) -> og.Op:
     kind = node.kind
+    if kind == PREVIOUS:
+        return og.Delay()
     if kind == "Input":
         return og.Input(_whole(name, "shape", node.fields["shape"]))
     if kind == "Output":

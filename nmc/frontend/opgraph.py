@@ -238,6 +238,13 @@ NEURON_ARRAYS = ("threshold", "keep_v", "gain", "v_leak", "v_reset", "keep_u", "
 
 
 @dataclass(frozen=True)
+class Delay:
+    """y[t] = x[t - steps], 0 before. A loop must pass one: frameworks feed a spike back a step later."""
+
+    steps: int = 1
+
+
+@dataclass(frozen=True)
 class ReLU:
     """max(x, 0); only in networks that are to be converted."""
 
@@ -263,6 +270,7 @@ Op: TypeAlias = (
     | SumPool
     | Flatten
     | Neuron
+    | Delay
     | ReLU
     | TimeMean
 )
@@ -325,41 +333,67 @@ class OpGraph:
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """Topological order; the earlier node of ``nodes`` first where there is a choice.
+        """Topological order; the earlier node of ``nodes`` first where there is a choice. Of a loop, a Delay
+        comes first: before what feeds it.
 
-        Raises NmcError NMC-G09 naming a cycle.
+        Raises NmcError NMC-G09 naming a cycle without Delay.
         """
         rank = {name: index for index, name in enumerate(self.nodes)}
         names = tuple(self.nodes)
         waiting = {name: len(sources) for name, sources in self._before.items()}
         ready = [rank[name] for name, count in waiting.items() if count == 0]
         heapq.heapify(ready)
-        done: list[str] = []
-        while ready:
+        done: dict[str, None] = {}
+        while len(done) < len(names):
+            if not ready:
+                ready.append(rank[self._closing({name for name in names if name not in done})])
             name = names[heapq.heappop(ready)]
-            done.append(name)
+            done[name] = None
             for target in self._after[name]:
                 waiting[target] -= 1
-                if waiting[target] == 0:
+                if waiting[target] == 0 and target not in done:
                     heapq.heappush(ready, rank[target])
-        if len(done) < len(names):
-            cycle = self._cycle({name for name in names if waiting[name] > 0})
-            raise NmcError(
-                "NMC-G09",
-                cycle[0],
-                "feeds itself through " + " -> ".join(cycle),
-                "recurrent networks are not supported yet; unroll the loop",
-            )
         return tuple(done)
 
-    def _cycle(self, stuck: set[str]) -> list[str]:
-        """One cycle, first node repeated at the end. Every stuck node has a stuck predecessor."""
+    def _closing(self, stuck: set[str]) -> str:
+        """A Delay on a loop that waits for as few others as possible. Every stuck node has a stuck source."""
+        found: tuple[int, str] | None = None
+        for name in self.named(Delay):
+            if name not in stuck:
+                continue
+            behind = {name}
+            stack = [name]
+            while stack:
+                new = {source for source in self._before[stack.pop()] if source in stuck} - behind
+                behind |= new
+                stack += new
+            on_loop = any(target in behind for target in self._after[name])
+            if on_loop and (found is None or len(behind) < found[0]):
+                found = len(behind), name
+        if found is not None:
+            return found[1]
         walk = [min(stuck)]
-        while True:
-            step = next(source for source in self._before[walk[-1]] if source in stuck)
-            if step in walk:
-                return [step, *reversed(walk[walk.index(step) :])]
+        while (step := next(source for source in self._before[walk[-1]] if source in stuck)) not in walk:
             walk.append(step)
+        loop = " -> ".join([step, *reversed(walk[walk.index(step) :])])
+        raise NmcError(
+            "NMC-G09", step, f"feeds itself through {loop} in one step", "put a delay of one step into it"
+        )
+
+    @cached_property
+    def segments(self) -> tuple[tuple[str, ...], ...]:
+        """``order`` in pieces that can each run over all steps before the next; those of several nodes hold
+        loops, and must run step by step."""
+        position = {name: index for index, name in enumerate(self.order)}
+        last = [max(map(position.__getitem__, (name, *self._before[name]))) for name in self.order]
+        segments, first = [], 0
+        while first < len(last):
+            index = end = first
+            while index <= end:
+                end, index = max(end, last[index]), index + 1
+            segments.append(self.order[first : end + 1])
+            first = end + 1
+        return tuple(segments)
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -380,10 +414,14 @@ class OpGraph:
                 problem = f"{len(names)} nodes of type {kind.__name__}{listed}, expected one"
                 raise NmcError("NMC-G05", self.name, problem)
         useful: set[str] = set(self.named(Output))
+        waiting = list(useful)
+        while waiting:
+            new = set(self.before(waiting.pop())) - useful
+            useful |= new
+            waiting += new
         for name in reversed(self.order):
             if name not in useful:
                 raise NmcError("NMC-G08", name, "its output reaches no output of the network", "remove it")
-            useful.update(self.before(name))
 
     @property
     def input_shapes(self) -> tuple[Shape, ...]:

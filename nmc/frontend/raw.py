@@ -175,7 +175,7 @@ def _edge_findings(graph: str, nodes: Mapping[str, object], edges: list[Edge]) -
 
 
 def structure(raw: RawGraph) -> list[Finding]:
-    """Findings about ends, missing inputs, dead ends and loops of a flat graph, most telling first."""
+    """Findings about ends, missing inputs and dead ends of a flat graph, most telling first."""
     before: dict[str, list[str]] = {name: [] for name in raw.nodes}
     after: dict[str, list[str]] = {name: [] for name in raw.nodes}
     for source, target in raw.edges:
@@ -184,32 +184,10 @@ def structure(raw: RawGraph) -> list[Finding]:
     inputs = [name for name, _ in raw.of("Input")]
     outputs = [name for name, _ in raw.of("Output")]
     return [
-        *_loops(raw, before),
         *_inputs(raw, inputs, after),
         *_fed(raw, before),
         *_outputs(raw, outputs, before),
     ]
-
-
-def _loops(raw: RawGraph, before: dict[str, list[str]]) -> Iterator[Finding]:
-    waiting = {name: len(sources) for name, sources in before.items()}
-    ready = [name for name, count in waiting.items() if count == 0]
-    targets: dict[str, list[str]] = {name: [] for name in raw.nodes}
-    for source, target in raw.edges:
-        targets[source].append(target)
-    while ready:
-        for target in targets[ready.pop()]:
-            waiting[target] -= 1
-            if waiting[target] == 0:
-                ready.append(target)
-    stuck = {name for name, count in waiting.items() if count > 0}
-    if stuck:
-        walk = [min(stuck)]
-        while (step := min(n for n in before[walk[-1]] if n in stuck)) not in walk:
-            walk.append(step)
-        loop = [step, *reversed(walk[walk.index(step) :])]
-        remedy = "recurrent networks are not supported yet"
-        yield Finding("error", "NMC-G09", loop[0], "feeds itself: " + " -> ".join(loop), remedy)
 
 
 def _inputs(raw: RawGraph, inputs: list[str], after: dict[str, list[str]]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,11 +27,53 @@ def infer_shapes(graph: OpGraph) -> dict[str, Shape]:
             NMC-F04 for numbers that no tensor can satisfy, NMC-F03 for a tensor above ``MAX_NEURONS``,
             NMC-G09 for a cycle.
     """
-    shapes: dict[str, Shape] = {}
+
+    shapes = along(graph, lambda name, operands: output_shape(name, graph.nodes[name], operands))
     for name in graph.order:
-        operands = [(source, shapes[source]) for source in graph.before(name)]
-        shapes[name] = output_shape(name, graph.nodes[name], operands)
+        if name not in shapes:
+            raise NmcError("NMC-G03", name, "stands in a loop that no data enter", "feed it from the input")
     return shapes
+
+
+def along(graph: OpGraph, shape: Callable[[str, list[Operand]], Shape | None]) -> dict[str, Shape]:
+    """Shapes of all nodes from those before them.
+
+    What stands in a loop is first asked for with the operands that are known, and again with all of them
+    once the loop is round. What stands behind a node without shape, or in a loop that no data enter, is
+    left out.
+
+    Args:
+        shape: of a node with these operands; None where it has none.
+    """
+    shapes: dict[str, Shape] = {}
+    failed: set[str] = set()
+    partial: list[str] = []
+    waiting, left = list(graph.order), list[str]()
+    while len(waiting) != len(left):
+        left = waiting
+        waiting = []
+        for name in left:
+            sources = graph.before(name)
+            known = [(source, shapes[source]) for source in sources if source in shapes]
+            all_known = len(known) == len(sources)
+            if failed & set(sources):
+                failed.add(name)
+            elif all_known or (known and not isinstance(graph.nodes[name], og.Concat)):
+                # Both operands of a difference have one shape.
+                twice = isinstance(graph.nodes[name], og.Sub) and not all_known
+                found = shape(name, known * 2 if twice else known)
+                if found is None:
+                    failed.add(name)
+                else:
+                    shapes[name] = found
+                    partial += [] if all_known else [name]
+            else:
+                waiting.append(name)
+    for name in partial:
+        operands = [(source, shapes[source]) for source in graph.before(name) if source in shapes]
+        if shape(name, operands) is None:
+            del shapes[name]
+    return {name: shapes[name] for name in graph.order if name in shapes}
 
 
 def output_shape(name: str, op: Op, operands: list[Operand]) -> Shape:
@@ -81,6 +124,8 @@ def _shape(name: str, op: Op, operands: list[Operand]) -> Shape:
             if values is not None:
                 _fits(name, field, values, first, shape)
         return shape
+    if isinstance(op, og.Delay) and op.steps < 1:
+        raise NmcError("NMC-F04", name, f"a delay of {op.steps} steps", "give at least 1")
     if isinstance(op, og.Output) and op.shape is not None and op.shape != shape:
         raise NmcError("NMC-G03", name, f"expects shape {op.shape}, {first} gives {shape}")
     return shape

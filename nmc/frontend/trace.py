@@ -111,15 +111,19 @@ def trace_module(
 def detect_mode(module: Any) -> StepMode:
     """What the layers of a module say about its input; "s" where they say nothing."""
     modes: set[StepMode] = set()
+    flattens = False
     for part in module.modules():
         path = type(part).__module__
         kind = type(part).__name__
         if (path.startswith("spikingjelly.") and getattr(part, "step_mode", "s") == "m") or (
-            path.startswith("norse.torch.module.") and kind in ("LIF", "IAF", "LI", "Lift")
+            path.startswith("norse.torch.module.") and kind in ("LIF", "IAF", "LI", "LIFRecurrent", "Lift")
         ):
             modes.add("m")
         elif path.startswith("sinabs.layers.") and hasattr(part, "num_timesteps"):
             modes.add("merged")
+        elif path.startswith("sinabs.layers.") and kind in ("FlattenTime", "UnflattenTime"):
+            flattens = flattens or kind == "FlattenTime"
+            modes |= set() if flattens else {"merged"}
         elif path.startswith("sinabs.layers.") and hasattr(part, "spike_fn"):
             modes.add("nt")
         elif path.startswith("lava.lib.dl.slayer."):
@@ -166,6 +170,8 @@ def _sizes(module: Any, steps: int | None) -> Sizes:
         if hasattr(part, "num_timesteps") and hasattr(part, "batch_size"):
             time = part.num_timesteps if part.num_timesteps > 0 else time
             batch = part.batch_size if part.batch_size > 0 else batch
+        elif type(part).__name__ == "UnflattenTime" and part.batch_size > 0:
+            batch = part.batch_size
     return Sizes(time, batch if batch != time or batch > EXAMPLE_BATCH else batch + 1)
 
 

@@ -14,12 +14,24 @@ def value_ranges(graph: OpGraph) -> dict[str, Bounds | None]:
     """(lowest, highest) of every node whose values are whole numbers whatever the input; None for others."""
     found: dict[str, Bounds | None] = {}
     for name in graph.order:
+        if isinstance(graph.nodes[name], og.Delay):
+            found[name] = _delayed(graph, name, found)
+            continue
         operands = [found[before] for before in graph.before(name)]
         known = [one for one in operands if one is not None]
         found[name] = (
             _range(graph.nodes[name], known) if len(known) == len(operands) else _alone(graph.nodes[name])
         )
     return found
+
+
+def _delayed(graph: OpGraph, name: str, found: dict[str, Bounds | None]) -> Bounds | None:
+    """Of a Delay: what its sources send, and the 0 of its first steps."""
+    ranges = [found.get(before, _alone(graph.nodes[before])) for before in graph.before(name)]
+    known = [one for one in ranges if one is not None]
+    if len(known) < len(ranges):
+        return None
+    return min(0, sum(a for a, _ in known)), max(0, sum(b for _, b in known))
 
 
 def _alone(op: og.Op) -> Bounds | None:

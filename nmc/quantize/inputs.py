@@ -19,6 +19,9 @@ def host_input(network: Network) -> Network:
 
     Contract: FLOAT in, FLOAT out; for chips whose spikes carry no payload (architecture section 3).
     The projections that leave a GRADED input become host projections; nothing else changes.
+
+    Raises:
+        NmcError: NMC-Q03 for a projection with lag, which the host cannot make wait.
     """
     if network.stage is not Stage.FLOAT:
         raise InternalError("host_input expects a FLOAT network")
@@ -27,6 +30,14 @@ def host_input(network: Network) -> Network:
         name: replace(network[name], neuron=replace(_neuron(network[name]), encoding=Encoding.CURRENT))
         for name in frames
     }
+    for projection in network.projections:
+        if projection.source in frames and projection.lag:
+            raise NmcError(
+                "NMC-Q03",
+                network[projection.target].label,
+                "reads frames after a delay, and the host writes them as a bias before the first step",
+                "feed spike trains, or compile for a chip whose spikes carry payloads",
+            )
     projections = tuple(replace(p, on_host=True) if p.source in frames else p for p in network.projections)
     return network.with_(populations=network.map_populations(populations), projections=projections)
 

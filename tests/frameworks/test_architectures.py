@@ -10,8 +10,6 @@ torch = pytest.importorskip("torch")
 import snn_nets  # noqa: E402
 from support_table import note_cell  # noqa: E402
 
-from nmc.errors import NmcError  # noqa: E402
-from nmc.frontend.trace import trace  # noqa: E402
 from nmc.frontend.tracing.compare import compare  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
@@ -27,7 +25,7 @@ def network(framework: str, architecture: str) -> torch.nn.Module:
     return kit.prepare(snn_nets.liven(snn_nets.ARCHITECTURES[architecture](kit), seed=7))
 
 
-@pytest.mark.parametrize("architecture", [a for a in snn_nets.ARCHITECTURES if a != "recurrent"])
+@pytest.mark.parametrize("architecture", snn_nets.ARCHITECTURES)
 @pytest.mark.parametrize("framework", snn_nets.KITS)
 def test_spikes_equal(framework, architecture):
     net = network(framework, architecture)
@@ -40,13 +38,3 @@ def test_spikes_equal(framework, architecture):
     assert exact.output.differing == 0
     # A float32 framework may round a potential to the other side of a threshold: rare, and never more.
     assert ties.differing <= 1e-3 * ties.spikes
-
-
-@pytest.mark.parametrize("framework", snn_nets.KITS)
-def test_recurrent_is_refused(framework):
-    net = network(framework, "recurrent")
-    with pytest.raises(NmcError, match="ecurrent") as caught:
-        trace(net, snn_nets.SHAPE)
-    assert caught.value.code == "NMC-G05"
-    assert "cell" in caught.value.who
-    note_cell(framework, "recurrent", None, None)

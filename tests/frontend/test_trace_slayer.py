@@ -58,14 +58,6 @@ def test_architectures(architecture):
     assert exact.spikes > 10_000
 
 
-def test_recurrent_is_refused():
-    net = snn_nets.ARCHITECTURES["recurrent"](snn_nets.slayer(2))
-    with pytest.raises(NmcError, match="recurrent") as caught:
-        trace(net, snn_nets.SHAPE)
-    assert caught.value.who == "cell.cell"
-    note_cell("lava-dl SLAYER", "recurrent", None, None)
-
-
 @pytest.mark.parametrize("options", [{}, {"weight_norm": True}, {"delay_shift": False}])
 def test_conv_net(options):
     net = conv_net(IF, **options)
@@ -156,9 +148,10 @@ def test_refused_blocks():
         "axonal delays": block.Dense(IF, 12, 4, delay=True),
         "graded": block.Dense({**IF, "graded_spike": True}, 12, 4),
         "membrane potential": block.Affine(CUBA, 12, 4),
-        "recurrent": block.Recurrent(dict(IF), 12, 4),
+        "delays": block.Recurrent(dict(IF), 12, 4, delay=True),
     }
-    cases["axonal delays"].delay.delay.data = torch.ones(4)
+    for name in ("axonal delays", "delays"):
+        cases[name].delay.delay.data = torch.ones(4)
     for text, layer in cases.items():
         with pytest.raises(NmcError, match=text) as caught:
             trace(nn.Sequential(layer), (12,))

@@ -228,7 +228,11 @@ def sinabs(samples: int) -> Kit:
             batch_size=samples, tau_mem=5.0, spike_threshold=torch.tensor(0.6), norm_input=False, **hard
         ),
         soft=lambda: layers.IAFSqueeze(batch_size=samples, spike_threshold=torch.tensor(0.4)),
-        recurrent=lambda n: layers.LIFRecurrent(tau_mem=5.0, rec_connect=nn.Linear(n, n)),
+        recurrent=lambda n: nn.Sequential(
+            layers.UnflattenTime(batch_size=samples),
+            layers.LIFRecurrent(tau_mem=5.0, rec_connect=nn.Linear(n, n), **hard),
+            layers.FlattenTime(),
+        ),
     )
 
 
@@ -281,8 +285,8 @@ def slayer(samples: int) -> Kit:
     )
 
 
-SLAYER_LACKS = ("max pool", "batch norm", "soft reset", "recurrent")
-"""Architectures that SLAYER's layers cannot say, and the one that nmc refuses."""
+SLAYER_LACKS = ("max pool", "batch norm", "soft reset")
+"""Architectures that SLAYER's layers cannot say."""
 
 KITS: dict[str, Callable[[int], Kit]] = {
     "SpikingJelly, single-step": lambda samples: spikingjelly("s"),

@@ -56,6 +56,27 @@ class Builder:
         self.edges += [(source, name) for source in operands]
         return name
 
+    def open(self, name: str, shape: Shape) -> str:
+        """A Delay of one step whose source comes later (``close``)."""
+        name = self.fresh(name)
+        self.nodes[name] = og.Delay()
+        self.shapes[name] = shape
+        return name
+
+    def close(self, delay: str, source: str) -> None:
+        """Let an open Delay read ``source``; again with the same source changes nothing.
+
+        Raises NmcError NMC-G03 when the shapes differ, NMC-G05 when it reads something else already.
+        """
+        if (source, delay) in self.edges:
+            return
+        if any(target == delay for _, target in self.edges):
+            raise NmcError("NMC-G05", delay, "feeds back another tensor in every step", "feed back one")
+        if self.shapes[source] != self.shapes[delay]:
+            problem = f"feeds {source} of shape {self.shapes[source]} back as {self.shapes[delay]}"
+            raise NmcError("NMC-G03", delay, problem, "give both the same shape")
+        self.edges.append((source, delay))
+
     def fresh(self, name: str) -> str:
         """The name, numbered if it is taken."""
         candidate, index = name, 2
@@ -75,10 +96,14 @@ class Builder:
 
     def behind(self, node: str) -> set[str]:
         """A node and all that it depends on."""
-        found = {node}
-        for source, target in reversed(self.edges):
-            if target in found:
-                found.add(source)
+        before: dict[str, list[str]] = {}
+        for source, target in self.edges:
+            before.setdefault(target, []).append(source)
+        found, waiting = {node}, [node]
+        while waiting:
+            new = set(before.get(waiting.pop(), ())) - found
+            found |= new
+            waiting += new
         return found
 
     def finish(self, output: str, name: str, steps: int | None, notes: Sequence[str]) -> OpGraph:

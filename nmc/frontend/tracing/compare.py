@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +98,7 @@ def compare(
     traced = trace_module(twin, shape, step_mode=step_mode)
     dtype = torch.float64 if double else dtype_of(torch, twin)
     recorder = _Recorder(torch, twin, traced, dtype)
-    with torch.no_grad():
+    with torch.no_grad(), _precision(torch, twin, dtype):
         result = _drive(torch, twin, traced, dtype, np.broadcast_to(trains, (len(data), steps, *shape)))
     names = [name for name in traced.graph.order if isinstance(traced.graph.nodes[name], og.Neuron)]
     engine = run(traced.graph, data, steps, record=names, dtype=engine_dtype)
@@ -160,6 +161,25 @@ def _by_time(values: Array, lead: tuple[object, ...], mode: StepMode, goal: Shap
     if lead[:2] == (TIME, BATCH):
         return values.reshape(goal[1], goal[0], *goal[2:]).swapaxes(0, 1)
     return values.reshape(goal)
+
+
+@contextlib.contextmanager
+def _precision(torch: Any, module: Any, dtype: Any) -> Iterator[None]:
+    """Everything in one precision: recurrent layers get spikes and zeros that frameworks make in float32."""
+
+    def cast(part: Any, args: Any) -> Any:
+        return tuple(x.to(dtype) if torch.is_tensor(x) and x.is_floating_point() else x for x in args)
+
+    layers = (torch.nn.Linear, torch.nn.Conv2d)
+    hooks = [part.register_forward_pre_hook(cast) for part in module.modules() if isinstance(part, layers)]
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
+        for hook in hooks:
+            hook.remove()
 
 
 def _reset(module: Any) -> None:

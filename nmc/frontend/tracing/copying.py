@@ -43,6 +43,9 @@ def unwrapped(module: Any) -> Any:
     return module
 
 
+OWN_COPY = "sinabs.layers."
+
+
 def private_copy(torch: Any, module: Any, name: str) -> tuple[Any, list[str]]:
     """The copy, and notes about what it lacks.
 
@@ -65,6 +68,9 @@ def private_copy(torch: Any, module: Any, name: str) -> tuple[Any, list[str]]:
         if part._forward_hooks or len(kept[path]) < len(pre_hooks):
             dropped.append(who)
     try:
+        for part in module.modules():
+            if id(part) not in memo and path_of(type(part)).startswith(OWN_COPY) and list(part.children()):
+                _copy_plainly(part, memo)
         twin = copy.deepcopy(module, memo)
     except Exception as error:
         raise _uncopied(module, memo, name, error) from error
@@ -75,6 +81,12 @@ def private_copy(torch: Any, module: Any, name: str) -> tuple[Any, list[str]]:
                 hook(part, None)
     notes = [f"forward hooks of {', '.join(dropped)} were not traced"] if dropped else []
     return twin, notes
+
+
+def _copy_plainly(module: Any, memo: dict[int, Any]) -> None:
+    """A copy by what the module holds: its own ``__deepcopy__`` takes parameters of submodules for its own."""
+    twin = memo[id(module)] = object.__new__(type(module))
+    vars(twin).update(copy.deepcopy(vars(module), memo))
 
 
 def _uncopied(module: Any, memo: dict[int, Any], name: str, error: Exception) -> NmcError:

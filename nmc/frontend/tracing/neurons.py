@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmc.frontend.opgraph import Neuron
 from nmc.frontend.tracing import layout
-from nmc.frontend.tracing.value import State, Value
+from nmc.frontend.tracing.value import LOOP, State, Value
 
 if TYPE_CHECKING:
     from nmc.frontend.tracing.tracer import Tracer
@@ -77,7 +77,7 @@ class Neurons:
             if known is None or state.node != known.node:
                 self.tracer.refuse(
                     f"gets the state of {state.node} with another input than {state.node} has",
-                    "one population reads one input in every step; recurrent networks are not supported yet",
+                    "one population reads one input in every step; " + LOOP,
                 )
             step = state.step + 1
         else:
@@ -115,9 +115,7 @@ class Neurons:
 
     def _refuse_shared(self, other: Population, x: Value) -> None:
         if other.node in self.tracer.builder.behind(x.node):
-            self.tracer.refuse(
-                "reads its own spikes of the step before", "recurrent networks are not supported yet"
-            )
+            self.tracer.refuse("reads its own spikes of the step before", LOOP)
         self.tracer.refuse(
             f"is used twice, on {other.source} and on {x.node}, and its state would run through both uses",
             "give each use a neuron of its own",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nmc.frontend.opgraph import Neuron, ResetRule
+from nmc.frontend.tracing import ops, recurrent
 from nmc.frontend.tracing.layout import BATCH, TIME
 from nmc.frontend.tracing.table import Leaf, Table
-from nmc.frontend.tracing.value import State
+from nmc.frontend.tracing.value import State, Value
 from nmc.ir import Compare, Shape
 
 if TYPE_CHECKING:
@@ -78,6 +80,50 @@ def cell(make: Make) -> Leaf:
     return handler
 
 
+def _recurrent(tr: Tracer, path: str, module: Any, x: Value) -> tuple[Value, Value]:
+    """(spikes of the step before, W_in x + W_rec of them)."""
+    before = recurrent.previous(tr, path, module, x, int(module.hidden_size))
+    currents = []
+    for what, read in (("input", x), ("recurrent", before)):
+        weight = getattr(module, f"{what}_weights")
+        op = tr.once(module, partial(ops.dense, tr, weight), what)
+        currents.append(tr.emit(op, [read], read, f"{path}.{what}"))
+    return before, ops.add(tr, currents[0], currents[1])
+
+
+def recurrent_cell(make: Make) -> Leaf:
+    """A cell with weights of its own: (input, state) -> (output, state)."""
+
+    def handler(tr: Tracer, path: str, module: Any, input_tensor: Any, state: Any = None) -> Any:
+        before, total = _recurrent(tr, path, module, tr.settled(input_tensor))
+        shape = tr.node_shape(total)
+        op = tr.once(module, lambda: make(tr, module, shape), shape)
+        state = _checked(tr, state, op)
+        value, after = tr.neurons.single_step(module, path, op, total, state, explicit=True)
+        recurrent.feed_back(tr, before, value)
+        return value, after
+
+    return handler
+
+
+def recurrent_sequence(make: Make) -> Leaf:
+    """The same over all steps: (T, N, ...) -> (T, N, ...) and the last state."""
+
+    def handler(tr: Tracer, path: str, module: Any, input_tensor: Any, state: Any = None) -> Any:
+        x = tr.leads(input_tensor, ((TIME, BATCH),), "a Norse module over time")
+        if isinstance(state, State):
+            tr.refuse("goes on from the state of an earlier call", "run all steps in one call")
+        before, total = _recurrent(tr, path, module, x)
+        shape = tr.node_shape(total)
+        op = tr.once(module, lambda: make(tr, module, shape), shape)
+        _checked(tr, state, op)
+        value = tr.neurons.multi_step(module, path, op, total, explicit=True)
+        recurrent.feed_back(tr, before, value)
+        return value, State(tr.neurons.potential(value), value.node, -1)
+
+    return handler
+
+
 def sequence(make: Make) -> Leaf:
     """A module over all steps: (T, N, ...) -> (T, N, ...) and the last state."""
 
@@ -98,7 +144,7 @@ def _checked(tr: Tracer, state: Any, op: Neuron) -> object:
     """A state from an earlier step, or None; an initial state must be the one that the neuron has anyway."""
     if state is None or isinstance(state, State):
         return state
-    for name in ("v", "i"):
+    for name in ("v", "i", "z"):
         start = getattr(state, name, None)
         expected = op.v0 if name == "v" else 0.0
         if start is not None and not bool((tr.constant(start, name) == expected).all()):
@@ -112,7 +158,9 @@ NEURONS: dict[str, Leaf] = {
     "IAFCell": cell(_iaf),
     "LICell": cell(_li),
     "LIBoxCell": cell(_li_box),
+    "LIFRecurrentCell": recurrent_cell(_lif),
     "LIF": sequence(_lif),
+    "LIFRecurrent": recurrent_sequence(_lif),
     "IAF": sequence(_iaf),
     "LI": sequence(_li),
 }

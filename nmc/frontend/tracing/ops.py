@@ -14,7 +14,7 @@ from nmc.frontend import opgraph as og
 from nmc.frontend.opgraph import Pair
 from nmc.frontend.tracing import layout
 from nmc.frontend.tracing.layout import TIME, UNIT
-from nmc.frontend.tracing.value import Value, is_value
+from nmc.frontend.tracing.value import LOOP, Value, is_value
 from nmc.ir import FloatArray, Shape
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _joint(tr: Tracer, first: Value, second: Value, what: str) -> tuple[Value, t
         )
     steps = {value.step for value in (first, second)} - {None}
     if len(steps) > 1:
-        tr.refuse(f"{what} of different time steps", "recurrent networks are not supported yet")
+        tr.refuse(f"{what} of different time steps", LOOP)
     step = steps.pop() if steps else None
     return Value(tr, first.node, axes, step, first.delay), step
 
@@ -345,7 +345,7 @@ def concat(tr: Tracer, parts: list[Any], dim: int) -> Value:
             tr.refuse("concatenates tensors whose leading axes differ", "")
     steps = {value.step for value in values} - {None}
     if len(steps) > 1:
-        tr.refuse("concatenates different time steps", "recurrent networks are not supported yet")
+        tr.refuse("concatenates different time steps", LOOP)
     like = Value(tr, first.node, first.axes, steps.pop() if steps else None, first.delay)
     return tr.emit(og.Concat(axis), values, like, tr.local("cat"))
 

@@ -21,7 +21,7 @@ TABLES: tuple[Table, ...] = (
 HARMLESS = frozenset({"extra_repr", "reset_parameters", "train", "eval", "reset", "detach"})
 """Methods that a subclass may override and still be the layer that it derives from."""
 
-RECURRENT = frozenset({"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "RLeaky", "RSynaptic"})
+RECURRENT = frozenset({"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"})
 
 
 def path_of(cls: type) -> str:
@@ -76,7 +76,10 @@ def _unknown(known: tuple[str, ...], overridden: str) -> Leaf:
                 f"{path_of(cls)} replaces {overridden}() of its framework", "use the framework's own class"
             )
         if "Recurrent" in cls.__name__ or cls.__name__ in RECURRENT:
-            tr.refuse(f"{path_of(cls)} is recurrent", "recurrent networks are not supported yet")
+            tr.refuse(
+                f"{path_of(cls)} is recurrent in a way that no chip is",
+                "feed back the spikes of LIF neurons through a layer, as the frameworks' recurrent layers do",
+            )
         tr.refuse(f"{path_of(cls)} is not supported", f"supported are {', '.join(known)}" if known else "")
 
     return handler

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nmc.frontend.opgraph import Neuron, ResetRule
-from nmc.frontend.tracing import moves, ops, torch_nn
+from nmc.frontend.tracing import moves, ops, recurrent, torch_nn
 from nmc.frontend.tracing.layout import BATCH, BATCH_TIME, TIME
 from nmc.frontend.tracing.table import Leaf, Table
 from nmc.frontend.tracing.value import Value
@@ -73,6 +73,29 @@ def neuron(tr: Tracer, path: str, module: Any, x: Any) -> Value:
     return tr.neurons.multi_step(module, path, op, x)
 
 
+def looped(tr: Tracer, path: str, module: Any, x: Any) -> Value:
+    """A layer that gets (N, T, ...) and adds ``rec_connect`` of its spikes to the next step's input.
+
+    A bias of ``rec_connect`` acts from the second step on; without one, the delay may as well stand in front.
+    """
+    x = tr.leads(x, ((BATCH, TIME),), "a Sinabs neuron")
+    before = recurrent.previous(tr, path, module, x)
+    late_bias = any(getattr(part, "bias", None) is not None for part in module.rec_connect.modules())
+    arriving = before
+    if not late_bias:
+        arriving = x.moved(_feedback(tr, module, before).node, x.axes)
+    total = ops.add(tr, x, arriving)
+    shape = tr.node_shape(x)
+    op = tr.once(module, lambda: _neuron(tr, module, shape), shape)
+    y = tr.neurons.multi_step(module, path, op, total)
+    recurrent.feed_back(tr, before, _feedback(tr, module, y) if late_bias else y)
+    return y
+
+
+def _feedback(tr: Tracer, module: Any, spikes: Value) -> Value:
+    return tr.settled(module.rec_connect(recurrent.one_step(spikes)))
+
+
 def squeezed(tr: Tracer, path: str, module: Any, x: Any) -> Value:
     """A layer that gets (N * T, ...)."""
     x = tr.leads(x, ((BATCH_TIME,),), "a squeezing Sinabs neuron")
@@ -102,6 +125,7 @@ def unflatten_time(tr: Tracer, path: str, module: Any, x: Any) -> Value:
 
 NEURONS: dict[str, Leaf] = {
     **dict.fromkeys(("IAF", "LIF", "ExpLeak"), neuron),
+    **dict.fromkeys(("IAFRecurrent", "LIFRecurrent"), looped),
     **dict.fromkeys(("IAFSqueeze", "LIFSqueeze", "ExpLeakSqueeze"), squeezed),
 }
 

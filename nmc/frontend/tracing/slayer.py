@@ -13,7 +13,7 @@ import numpy as np
 
 from nmc.frontend import opgraph as og
 from nmc.frontend.opgraph import Neuron
-from nmc.frontend.tracing import ops
+from nmc.frontend.tracing import ops, recurrent
 from nmc.frontend.tracing.layout import BATCH, TIME, UNIT
 from nmc.frontend.tracing.table import Leaf, Table
 from nmc.frontend.tracing.value import Value
@@ -164,6 +164,26 @@ def block(tr: Tracer, path: str, module: Any, x: Any) -> Any:
     return _result(tr, module, _delayed(tr, module, y))
 
 
+def looped(tr: Tracer, path: str, module: Any, x: Any) -> Any:
+    """Synapse, and a neuron that also gets its own spikes of the step before through another synapse."""
+    _only_cuba(tr, module)
+    if module.bias is not None:
+        tr.refuse("adds a bias in front of the neuron", "use a normalization")
+    z = module.input_synapse(x)
+    axes = len(z.axes)
+    z = front(tr, z, "a recurrent block")
+    before = recurrent.previous(tr, path, module, z)
+    synapse = module.recurrent_synapse
+    weight = tr.once(synapse, lambda: og.Linear(_weight(tr, synapse).reshape(module.num_neurons, -1)))
+    total = ops.add(tr, z, tr.emit(weight, [before], before, f"{path}.recurrent_synapse"))
+    if module.neuron.graded_spike:
+        tr.refuse("fires graded spikes", "set graded_spike=False")
+    total = _delayed(tr, module, total)
+    y = tr.neurons.multi_step(module, path, tr.once(module, lambda: _cuba(tr, module.neuron, 1)), total)
+    recurrent.feed_back(tr, before, y)
+    return _result(tr, module, back(y, axes))
+
+
 def affine(tr: Tracer, path: str, module: Any, x: Any) -> Any:
     _only_cuba(tr, module)
     if module.dynamics:
@@ -216,6 +236,7 @@ BLOCKS: dict[str, Leaf] = {
     "Dense": block,
     "Conv": block,
     "Pool": block,
+    "Recurrent": looped,
     "Affine": affine,
     "Flatten": flatten,
     "Average": average,

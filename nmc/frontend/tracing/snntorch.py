@@ -1,13 +1,16 @@
-"""snnTorch: Leaky and Synaptic. A spike is mem > threshold; by default the reset comes one step later."""
+"""snnTorch: Leaky and Synaptic, and their recurrent forms, which add ``recurrent(spk)`` of the last step to
+their input. A spike is mem > threshold; by default the reset comes one step later."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nmc.frontend.opgraph import Neuron, ResetRule
-from nmc.frontend.tracing import ops
+from nmc.frontend.tracing import ops, recurrent
 from nmc.frontend.tracing.table import Leaf, Table
-from nmc.frontend.tracing.value import Value
+from nmc.frontend.tracing.value import Value, is_value
 from nmc.ir import Compare, Shape
 
 if TYPE_CHECKING:
@@ -111,10 +114,65 @@ def synaptic(tr: Tracer, path: str, module: Any, input_: Any, syn: Any = None, m
     return _run(tr, path, module, x, tr.once(module, make, shape), (syn, mem))
 
 
-NEURONS: dict[str, Leaf] = {"Leaky": leaky, "Synaptic": synaptic}
+# --- recurrent --------------------------------------------------------------------------------------
+
+NEVER_RESET = "with reset_delay=False never resets the potential that it keeps"
+
+
+def _with_own_spikes(tr: Tracer, path: str, module: Any, x: Value, spk: Any) -> tuple[Value, Value]:
+    """(spikes of the step before, input with what ``module.recurrent`` makes of them)."""
+    before = recurrent.previous(tr, path, module, x)
+    if spk is not None and not is_value(spk) and bool(spk.any()):
+        tr.refuse("starts from spikes that are not zero", "start from reset_mem()")
+    if is_value(spk) and x.step is not None and spk.step not in (None, (x.step[0] - 1,)):
+        tr.refuse(f"gets spikes of step {spk.step} in step {x.step[0]}", "pass those that it returned last")
+    sent = ops.scale(tr, before, getattr(module, "graded_spikes_factor", 1.0))
+    return before, ops.add(tr, x, module.recurrent(sent))
+
+
+def _run_recurrent(
+    tr: Tracer, path: str, module: Any, x: Value, spk: Any, make: Callable[[Shape], Neuron], states: Any
+) -> Any:
+    before, total = _with_own_spikes(tr, path, module, x, spk)
+    shape = tr.node_shape(x)
+    op = tr.once(module, lambda: make(shape), shape)
+    if op.threshold is None:
+        tr.refuse(NO_RESET.replace("reads", "feeds back", 1), "reset it")
+    result = _run(tr, path, module, total, op, states)
+    sent = result[0] if isinstance(result, tuple) else result
+    node = tr.neurons.populations[id(module), total.node].node
+    if is_value(spk) and spk.node != sent.node:
+        tr.refuse("gets spikes that are not its own", "pass those that it returned in the step before")
+    recurrent.feed_back(tr, before, x.moved(node, x.axes))
+    return result
+
+
+def rleaky(tr: Tracer, path: str, module: Any, input_: Any, spk: Any = None, mem: Any = None) -> Any:
+    x = tr.settled(input_)
+    # Unlike Leaky, the reset takes the input of the next step with it.
+    make = partial(_neuron, tr, module, zero=ResetRule.BLANK_NEXT, keep_u=0.0)
+    return _run_recurrent(tr, path, module, x, spk, make, (mem,))
+
+
+def rsynaptic(
+    tr: Tracer, path: str, module: Any, input_: Any, spk: Any = None, syn: Any = None, mem: Any = None
+) -> Any:
+    x = tr.settled(input_)
+    if not module.reset_delay:
+        tr.refuse(NEVER_RESET, "use reset_delay=True")
+
+    def make(shape: Shape) -> Neuron:
+        keep_u = tr.per_neuron(module.alpha.clamp(0, 1), shape, "alpha")
+        return _neuron(tr, module, shape, ResetRule.BLANK_NEXT, keep_u)
+
+    return _run_recurrent(tr, path, module, x, spk, make, (syn, mem))
+
+
+NEURONS: dict[str, Leaf] = {"Leaky": leaky, "Synaptic": synaptic, "RLeaky": rleaky, "RSynaptic": rsynaptic}
 
 TABLE = Table(
     prefixes=("snntorch.",),
     neurons=NEURONS,
+    containers=frozenset({"RecurrentOneToOne"}),
     neuron_bases=frozenset({"SpikingNeuron", "LIF"}),
 )

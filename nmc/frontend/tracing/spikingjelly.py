@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nmc.frontend import opgraph as og
 from nmc.frontend.opgraph import Neuron, ResetRule
-from nmc.frontend.tracing import layout, moves, ops, torch_nn
+from nmc.frontend.tracing import layout, moves, ops, recurrent, torch_nn
 from nmc.frontend.tracing.functions import ONE_LEAD
 from nmc.frontend.tracing.layout import BATCH, TIME, Axes
 from nmc.frontend.tracing.table import Leaf, Table
@@ -133,7 +134,46 @@ def cuba_node(tr: Tracer, path: str, module: Any, x: Any) -> Value:
     return fire(tr, path, module, x, tr.once(module, make))
 
 
+# --- recurrent --------------------------------------------------------------------------------------
+
+
+def _looped(step: Callable[[Tracer, str, Any, Value], Value]) -> Leaf:
+    """A container that calls its sub_module step by step, whatever its own mode."""
+
+    def handler(tr: Tracer, path: str, module: Any, x: Any) -> Value:
+        if getattr(module, "step_mode", "s") == "m":
+            x = tr.leads(x, ((TIME, BATCH),), "a recurrent container in multi-step mode")
+            return recurrent.each_step(tr, x, lambda one: step(tr, path, module, one))
+        return step(tr, path, module, tr.settled(x))
+
+    return handler
+
+
+def _element_wise(tr: Tracer, path: str, module: Any, x: Value) -> Value:
+    """y[t] = sub_module(f(y[t-1], x[t]))."""
+    before = recurrent.previous(tr, path, module, x)
+    y = tr.settled(module.sub_module(module.element_wise_function(before, x)))
+    recurrent.feed_back(tr, before, y)
+    return y
+
+
+def _linear_recurrent(tr: Tracer, path: str, module: Any, x: Value) -> Value:
+    """y[t] = sub_module(W [x[t], y[t-1]] + b), as two layers with a part of W each."""
+    sent = int(module.sub_module_out_features)
+    before = recurrent.previous(tr, path, module, x, sent)
+    weight, bias = module.rc.weight, module.rc.bias
+    own = tr.once(module, lambda: ops.dense(tr, weight[:, :-sent], bias), "input")
+    back = tr.once(module, lambda: ops.dense(tr, weight[:, -sent:]), "recurrent")
+    current = tr.emit(own, [x], x, f"{path}.rc")
+    total = ops.add(tr, current, tr.emit(back, [before], before, f"{path}.rc.recurrent"))
+    y = tr.settled(module.sub_module(total))
+    recurrent.feed_back(tr, before, y)
+    return y
+
+
 LAYERS: dict[str, Leaf] = {
+    "ElementWiseRecurrentContainer": _looped(_element_wise),
+    "LinearRecurrentContainer": _looped(_linear_recurrent),
     "Conv2d": merged(torch_nn.conv2d),
     "Linear": torch_nn.linear,
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), merged(torch_nn.batch_norm)),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STALE = "shares memory with a tensor that was changed in place; write x = x + y instead of x += y"
 
+LOOP = "let spikes come back through the framework's own recurrent layer, which nmc knows"
+
 
 @dataclass(eq=False)
 class Value:
