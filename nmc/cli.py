@@ -64,13 +64,26 @@ class Joins(str, enum.Enum):
 
 
 class ExportKind(str, enum.Enum):
-    """What is written: a folder with a Python script for Lava, a file for lava-dl's netx, or a NIR file."""
+    """What is written: a folder with a Python script for Lava, a file for lava-dl's netx, a NIR file, or test
+    vectors for one."""
 
     LAVA = "lava"
     NET = "net"
     NIR = "nir"
+    NIRDATA = "nirdata"
 
 
+ProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Framework the weights were trained with, where a NIR file does not say: nir, snntorch, "
+        "snntorch-zero, norse, sinabs or spikingjelly."
+    ),
+]
+DtOption = Annotated[float | None, typer.Option(metavar="S", help="Seconds per time step.")]
+WeightsOption = Annotated[
+    Path | None, typer.Option(metavar="SAFETENSORS", help="Weights of the module that a function builds.")
+]
 GranularityOption = Annotated[
     Granularity, typer.Option(help="One scale per layer, or per channel as far as the chip has thresholds.")
 ]
@@ -127,11 +140,9 @@ def compile_(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir or .net file, or file.py:function.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The bundle to write.")] = None,
     chip: Annotated[str, typer.Option(help="A chip's name (nmc chips) or a chip file.")] = "loihi2",
-    profile: Annotated[str | None, typer.Option(help="Framework the weights were trained with.")] = None,
-    dt: Annotated[float | None, typer.Option(metavar="S", help="Seconds per time step.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="SAFETENSORS", help="Weights of the module that a function builds.")
-    ] = None,
+    profile: ProfileOption = None,
+    dt: DtOption = None,
+    weights: WeightsOption = None,
     convert: Annotated[
         str | None,
         typer.Option(
@@ -397,8 +408,8 @@ def fit(
     chip: Annotated[
         str, typer.Option(help="A chip's name (nmc chips), with :board, or a chip file.")
     ] = "loihi2",
-    profile: Annotated[str | None, typer.Option(help="Framework the weights were trained with.")] = None,
-    dt: Annotated[float | None, typer.Option(metavar="S", help="Seconds per time step.")] = None,
+    profile: ProfileOption = None,
+    dt: DtOption = None,
     steps: StepsOption = None,
     weight_bits: Annotated[int, typer.Option(help="Bits per weight, 2 to 8.")] = 8,
     joins: Annotated[Joins, typer.Option(help="How residual additions are lowered.")] = Joins.AUTO,
@@ -417,27 +428,43 @@ def fit(
 
 @app.command(epilog="Example: nmc export model.nmc --to lava -o for-lava")
 def export(
-    bundle: BundleArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder, or the .net file, to write.")],
-    to: Annotated[ExportKind, typer.Option(help="A script for Lava alone, or a chain as a .net file.")] = (
-        ExportKind.LAVA
-    ),
+    source: Annotated[Path, typer.Argument(metavar="X", help="A bundle; a model with --to nir or nirdata.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder, or the file, to write.")],
+    to: Annotated[
+        ExportKind,
+        typer.Option(
+            help="lava: a script for Lava alone; net: a chain as a .net file; nir: a model as a NIR file; "
+            "nirdata: input and spikes of every layer as NIR test vectors."
+        ),
+    ] = ExportKind.LAVA,
     data: Annotated[
         Path | None,
         typer.Option("--input", "-i", metavar="NPZ", help="Samples of the script; the bundle's own if none."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="How many samples the script runs.")] = 3,
+    samples: Annotated[int, typer.Option(help="How many samples are used.")] = 3,
+    profile: ProfileOption = None,
+    dt: DtOption = None,
+    weights: WeightsOption = None,
     steps: StepsOption = None,
     force: ForceOption = False,
     how: FormatOption = Format.TEXT,
 ) -> None:
     """Write a bundle for Lava, where it runs without nmc, bit for bit the same; or a model as a NIR file."""
-    from nmc.exporting import export_bundle, export_model
+    from nmc import exporting
 
-    if to is ExportKind.NIR:
-        emit(export_model(bundle, out, steps, force), how)
+    if to in (ExportKind.LAVA, ExportKind.NET):
+        for name, given in (("profile", profile), ("dt", dt), ("weights", weights)):
+            if given is not None:
+                raise NmcError(
+                    "NMC-U02", name, f"given with --to {to.value}, which takes a bundle", "leave it out"
+                )
+        emit(exporting.export_bundle(source, to.value, out, data, samples, steps, force), how)
         return
-    emit(export_bundle(bundle, to.value, out, data, samples, steps, force), how)
+    model = exporting.Source(source, profile, dt, weights, steps)
+    if to is ExportKind.NIR:
+        emit(exporting.export_model(model, out, force), how)
+    else:
+        emit(exporting.export_vectors(model, out, data, samples, force), how)
 
 
 @app.command(epilog="Example: nmc doctor --format json")
@@ -487,8 +514,8 @@ def sweep(
     granularity: Annotated[
         str, typer.Option(metavar="layer,channel", help="What shares one scale: one of them, or both.")
     ] = "layer",
-    profile: Annotated[str | None, typer.Option(help="Framework the weights were trained with.")] = None,
-    dt: Annotated[float | None, typer.Option(metavar="S", help="Seconds per time step.")] = None,
+    profile: ProfileOption = None,
+    dt: DtOption = None,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw it; needs nmc[plot].")] = None,
     force: ForceOption = False,
     how: FormatOption = Format.TEXT,
@@ -508,6 +535,38 @@ def sweep(
     with Reporter() as progress:
         document = commands.sweep_model(model, samples, calibration, chip, options, plot, force, progress)
     emit(document, how)
+
+
+@app.command(epilog="Example: nmc analyse model.nir -i test.npz --calibration x.npz --weight-bits 4")
+def analyse(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file.")],
+    samples: Annotated[Path, typer.Option("--input", "-i", metavar="NPZ", help="x, and y for accuracy.")],
+    calibration: Annotated[Path | None, typer.Option(metavar="NPZ", help="Samples x, (N, ...).")] = None,
+    chip: Annotated[str, typer.Option(help="A chip's name (nmc chips) or a chip file.")] = "loihi2",
+    weight_bits: Annotated[int, typer.Option(help="Bits per weight, 1 to 8.")] = 8,
+    granularity: GranularityOption = Granularity.LAYER,
+    layer_bits: Annotated[str, typer.Option(metavar="LAYER=BITS,...", help="Bits of single layers.")] = "",
+    steps: StepsOption = None,
+    profile: ProfileOption = None,
+    dt: DtOption = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw it; needs nmc[plot].")] = None,
+    force: ForceOption = False,
+    how: FormatOption = Format.TEXT,
+) -> None:
+    """Compare float and integers layer by layer, the worst first: SNR, firing rates, cosine of spike trains."""
+    from nmc.analysis import analyse_files
+    from nmc.quantize.precision import parse_layer_bits
+
+    options = {
+        "chip": chip,
+        "weight_bits": weight_bits,
+        "granularity": granularity.value,
+        "layer_bits": parse_layer_bits(layer_bits),
+        "steps": steps,
+        "profile": profile,
+        "dt": dt,
+    }
+    emit(analyse_files(model, samples, calibration, plot, force, **options), how)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

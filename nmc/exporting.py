@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nmc import api, atomic
 from nmc.backends import encode
+from nmc.backends.engines import engine as engine_by_name
 from nmc.backends.loihi import export, netx
-from nmc.bundle import Bundle
+from nmc.bundle import Bundle, is_bundle
 from nmc.errors import NmcError
+from nmc.frontend.nir_data import Observables, binary, vectors_of, write_vectors
+from nmc.frontend.nir_write import DT
+from nmc.frontend.opgraph import OpGraph
 from nmc.ir import IntArray
 from nmc.npzfiles import read_samples
 from nmc.reports.document import Document
+from nmc.running import check_steps
 
 
 def export_bundle(
@@ -50,17 +56,83 @@ def export_bundle(
     return Document("export", members, (), facts)
 
 
-def export_model(model: Path, out: Path, steps: int | None, force: bool) -> Document:
+@dataclass(frozen=True)
+class Source:
+    """A model on the command line: its path and the options of ``api.load``."""
+
+    path: Path
+    profile: str | None = None
+    dt: float | None = None
+    weights: Path | None = None
+    steps: int | None = None
+
+    def load(self) -> OpGraph:
+        """Raises NmcError as ``api.load``."""
+        graph = api.load(self.path, self.profile, self.dt, weights=self.weights, steps=self.steps)
+        return graph if self.steps is None else graph.with_(steps=check_steps(self.steps))
+
+
+def export_model(source: Source, out: Path, force: bool) -> Document:
     """Write a model (a ``.nir`` file or ``file.py:function``) as a NIR file; schema ``nmc.export/1``.
 
     Raises:
         NmcError: those of ``api.export``.
     """
-    atomic.ensure_writable(out, force=force, inputs=(model,))
-    api.export(model, out, steps=steps)
+    inputs = [path for path in (source.path, source.weights) if path is not None]
+    atomic.ensure_writable(out, force=force, inputs=inputs)
+    if is_bundle(source.path):
+        problem = "is a bundle, whose integers no NIR node states"
+        raise NmcError("NMC-U02", str(source.path), problem, "give the model that it was compiled from")
+    api.export(source.load(), out)
     hint = f"nmc compile {out}"
     members = {"to": "nir", "files": [str(out)], "run": hint}
     return Document("export", members, (), (("written", str(out)), ("compile it", hint)))
+
+
+def export_vectors(source: Source, out: Path, data: Path | None, samples: int, force: bool) -> Document:
+    """Write the input and what every layer sends as NIR test vectors; schema ``nmc.export/1``.
+
+    A bundle's are the chip's integers, in the time that all layers share; a model's are its float network's,
+    and the nodes are called as in the file that ``export_model`` writes.
+
+    Raises:
+        NmcError: NMC-U01 for a model without data, NMC-U02 for options of a model given with a bundle, those
+            of ``api.load`` and ``api.run``, NMC-W01.
+    """
+    inputs = [path for path in (source.path, source.weights, data) if path is not None]
+    atomic.ensure_writable(out, force=force, inputs=inputs)
+    if is_bundle(source.path):
+        if source.profile is not None or source.weights is not None:
+            raise NmcError(
+                "NMC-U02", str(source.path), "is a bundle, which says what it is", "give no profile"
+            )
+        found = _bundle_vectors(api.read(source.path), data, samples, source.steps)
+    else:
+        if data is None:
+            raise NmcError("NMC-U01", "nmc export", "--input is missing", "say what the model gets: -i x.npz")
+        graph = source.load()
+        found = vectors_of(graph, read_samples(data).x[: _positive(samples)], check_steps(graph.steps))
+    write_vectors(found, DT if source.dt is None else source.dt, out)
+    hint = f"nir.read_data({str(out)!r})"
+    members = {"to": "nirdata", "files": [str(out)], "run": hint, "nodes": list(found)}
+    facts = (("written", str(out)), ("nodes", ", ".join(found)), ("read it", hint))
+    return Document("export", members, (), facts)
+
+
+def _bundle_vectors(bundle: Bundle, data: Path | None, samples: int, steps: int | None) -> Observables:
+    """Layer -> what the chip's integers are, in the user's time."""
+    network = bundle.network
+    x = _samples(bundle, data, samples)
+    t = network.steps if steps is None else check_steps(steps)
+    names = [population.name for population in network.compute]
+    trace = engine_by_name("auto").run(network, x, t, names)
+    (source,) = network.inputs
+    found = {source.label: {"input": binary(encode.train_of(network, x, t))}}
+    for name in names:
+        fires = getattr(network[name].neuron, "vth", True) is not None
+        array = trace.spikes[name] if fires else trace.v[name]
+        found[name.replace("/", ".")] = {"spikes" if fires else "v": binary(array)}
+    return found
 
 
 def _check_folder(folder: Path, force: bool) -> None:
@@ -73,8 +145,12 @@ def _check_folder(folder: Path, force: bool) -> None:
 
 
 def _samples(bundle: Bundle, data: Path | None, samples: int) -> IntArray:
+    if data is None:
+        return np.asarray(bundle.golden["x"][: _positive(samples)], np.int64)
+    return encode.encode(bundle.network, read_samples(data).x)[: _positive(samples)]
+
+
+def _positive(samples: int) -> int:
     if samples < 1:
         raise NmcError("NMC-U02", "samples", f"is {samples}", "use at least 1", measured=samples, allowed=1)
-    if data is None:
-        return np.asarray(bundle.golden["x"][:samples], np.int64)
-    return encode.encode(bundle.network, read_samples(data).x)[:samples]
+    return samples

@@ -28,7 +28,9 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "Affine": ("weight", "bias"),
     "Linear": ("weight",),
     "Scale": ("scale",),
+    "Conv1d": ("weight", "bias", "stride", "padding", "dilation", "groups"),
     "Conv2d": ("weight", "bias", "stride", "padding", "dilation", "groups"),
+    "Delay": ("delay",),
     "SumPool2d": ("kernel_size", "stride", "padding"),
     "AvgPool2d": ("kernel_size", "stride", "padding"),
     "Flatten": ("start_dim", "end_dim"),
@@ -41,6 +43,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "CubaLIF": ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold"),
 }
 OPTIONAL: dict[str, tuple[str, ...]] = {
+    "Conv1d": ("input_shape",),
     "Conv2d": ("input_shape",),
     "Flatten": ("input_type",),
     "IF": ("v_reset",),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from nmc.errors import NmcError
 from nmc.frontend import nir_semantics
 from nmc.frontend import opgraph as og
+from nmc.frontend.nir_expand import delay_op, expand
 from nmc.frontend.nir_file import read_raw
 from nmc.frontend.nir_loops import PREVIOUS, loop_findings, with_delays
 from nmc.frontend.nir_neurons import NEURONS, neuron_op
@@ -59,7 +60,7 @@ def inspect_nir(
         return None, findings
     if nir_semantics.carries(raw):
         return _ours(raw, findings, profile, dt)
-    raw = with_delays(raw)
+    raw = with_delays(expand(raw))
     try:
         choice = resolve(raw, profile, dt)
     except NmcError as error:
@@ -94,7 +95,7 @@ def _ours(
 
 def build(raw: RawGraph, choice: ProfileChoice) -> tuple[OpGraph | None, list[Finding]]:
     """Ops for all nodes, shapes checked on the way; None with findings where a node does not fit."""
-    delays = {name: og.Delay() for name, _ in raw.of(PREVIOUS)}
+    delays = {name: og.Delay() for name, _ in raw.of(PREVIOUS, "Delay")}
     skeleton = OpGraph({name: delays.get(name, og.Add()) for name in raw.nodes}, raw.edges)
     ops: dict[str, og.Op] = {}
     findings: list[Finding] = []
@@ -150,6 +151,8 @@ def _op(name: str, node: RawNode, source: Shape, choice: ProfileChoice) -> og.Op
         return og.Linear(weight, _numbers(name, node, "bias") if kind == "Affine" else None)
     if kind == "Scale":
         return og.Scale(_numbers(name, node, "scale"))
+    if kind == "Delay":
+        return delay_op(name, node, choice.dt)
     if kind == "Conv2d":
         return _conv(name, node, source)
     if kind == "Flatten":

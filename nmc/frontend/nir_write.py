@@ -53,6 +53,17 @@ def write_nir(graph: OpGraph, path: str | os.PathLike[str]) -> None:
     atomic.atomic_write(path, data)
 
 
+def node_names(graph: OpGraph) -> dict[str, str]:
+    """What the file calls the graph's inputs and neurons.
+
+    Raises:
+        NmcError: NMC-G05 as ``write_nir``.
+    """
+    writer = _Writer(graph)
+    writer.file()
+    return {name: writer.values[name][0] for name in (*graph.named(og.Input), *graph.named(og.Neuron))}
+
+
 def _hdf5(
     nodes: Mapping[str, RawNode],
     edges: tuple[Edge, ...],
@@ -169,6 +180,8 @@ class _Writer:
             return self._add(name, "Scale", {"scale": np.array(spread(op.factor, shape))}, sources)
         if isinstance(op, og.BatchNorm):
             return self._norm(name, op, sources)
+        if isinstance(op, og.Delay):
+            return self._add(name, "Delay", {"delay": np.full(shape, op.steps * DT)}, sources)
         if isinstance(op, og.ReLU):
             raise NmcError("NMC-G05", name, "a ReLU has no NIR primitive", "convert the network first")
         return self._join(name, op)

@@ -129,7 +129,7 @@ def _check_times(network: Network, chip: Chip) -> None:
         source, target = network[one.source], network[one.target]
         if one.delay > chip.max_delay:
             raise _broken(target.label, f"projection {one.name}", "steps of delay", one.delay, chip.max_delay)
-        arrival = source.time + (0 if one.on_host else 1 + one.delay)
+        arrival = source.time + (0 if one.on_host else 1 + one.delay - one.lag)
         if not one.on_host and arrival != target.time:
             raise NmcError(
                 "NMC-P05",
