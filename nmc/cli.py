@@ -439,7 +439,7 @@ def export(
     ] = ExportKind.LAVA,
     data: Annotated[
         Path | None,
-        typer.Option("--input", "-i", metavar="NPZ", help="Samples of the script; the bundle's own if none."),
+        typer.Option("--input", "-i", metavar="NPZ", help="Samples; a bundle's own if none."),
     ] = None,
     samples: Annotated[int, typer.Option(help="How many samples are used.")] = 3,
     profile: ProfileOption = None,
