@@ -64,17 +64,22 @@ def _engine(name: str) -> Check:
 
 def _probe(name: str) -> None:
     """Raise what the engine would raise when it is used."""
+    # Lava and torch themselves are not imported here: it takes a second, and Lava changes the process.
+    problem: NmcError | None = None
     if name.startswith("lava"):
-        from nmc.backends.loihi.run import unavailable
+        from nmc.backends.loihi import run
 
-        # Lava itself is not imported here: it takes a second and changes the process.
-        problem = unavailable()
-        if problem is not None:
-            raise problem
+        problem = run.unavailable()
+    elif name == "torch":
+        from nmc.backends.sim import torch_engine
+
+        problem = torch_engine.unavailable()
     else:
         from nmc.backends.engines import engine
 
         engine(name)
+    if problem is not None:
+        raise problem
 
 
 def diagnose() -> tuple[Check, ...]:

@@ -50,6 +50,21 @@ def encode(network: Network, x: npt.ArrayLike) -> IntArray:
     return np.asarray(np.clip(integers, neuron.lowest, neuron.highest).astype(np.int64))
 
 
+def refuse_foreign(network: Network, x: IntArray) -> None:
+    """Raise NmcError NMC-D02 unless the payloads lie in the declared range: engines rely on it."""
+    (population,) = network.inputs
+    neuron = population.neuron
+    assert isinstance(neuron, InputNeuron)
+    low, high = int(x.min(initial=0)), int(x.max(initial=0))
+    if low < min(0, neuron.lowest) or high > max(0, neuron.highest):
+        raise NmcError(
+            "NMC-D02",
+            population.label,
+            f"payloads {low}..{high}, allowed {neuron.lowest}..{neuron.highest}",
+            "encode samples with backends.encode.encode",
+        )
+
+
 def train_of(network: Network, x: IntArray, steps: int) -> npt.NDArray[Any]:
     """(N, T, *shape): a frame is repeated in every step (a view); a train is cut or refused.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from nmc.backends.base import Engine
 from nmc.errors import NmcError
 
-NAMES = ("reference", "stepwise", "native", "lava", "lava-inprocess", "lava-tiles")
+NAMES = ("reference", "stepwise", "native", "torch", "lava", "lava-inprocess", "lava-tiles")
 
 
 def engine(name: str) -> Engine:
     """The engine of that name; ``auto`` is the fastest one that is there.
+
+    ``torch`` runs on a CUDA device where there is one, else on the CPU; ``torch:cpu`` and ``torch:cuda:1`` say
+    which.
 
     Raises:
         NmcError: NMC-U03 for an unknown name, NMC-E01 where the engine's parts are missing.
@@ -28,6 +31,10 @@ def engine(name: str) -> Engine:
         from nmc.backends.sim.native import NativeEngine
 
         return NativeEngine()
+    if name == "torch" or name.startswith("torch:"):
+        from nmc.backends.sim.torch_engine import TorchEngine
+
+        return TorchEngine(name[len("torch:") :])
     if name == "lava":
         from nmc.backends.loihi.run import LavaEngine
 
@@ -44,7 +51,9 @@ def engine(name: str) -> Engine:
 
 
 def _fastest() -> Engine:
-    try:
-        return engine("native")
-    except NmcError:
-        return engine("reference")
+    for name in ("native", "torch"):
+        try:
+            return engine(name)
+        except NmcError:
+            pass
+    return engine("reference")

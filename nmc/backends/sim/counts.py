@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from nmc import synapse
 from nmc.backends.base import Counts
-from nmc.ir import GradedRelay, Network
+from nmc.ir import GradedRelay, IntArray, Network
 
 
 def weight_shape(weight: Any) -> tuple[int, ...]:
@@ -29,10 +29,17 @@ class Counter:
 
     def add(self, name: str, spikes: npt.NDArray[Any]) -> None:
         """Count one population's spikes (N, T, *shape)."""
-        population = self._network[name]
         axes = (0, 1)
         events = np.count_nonzero(spikes, axis=axes).astype(np.int64)
-        grades = np.abs(spikes).sum(axis=axes, dtype=np.int64)
+        self.add_sums(name, events, np.abs(spikes).sum(axis=axes, dtype=np.int64))
+
+    def add_sums(self, name: str, events: IntArray, grades: IntArray) -> None:
+        """Take one population's spikes as sums over samples and steps: how many, and of what magnitude.
+
+        Args:
+            events, grades: (*shape) int64.
+        """
+        population = self._network[name]
         self.counts.spikes[name] = int(events.sum())
         self.counts.grades[name] = int(grades.sum())
         stateful = not population.is_input and not isinstance(population.neuron, GradedRelay)

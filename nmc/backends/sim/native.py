@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmc import synapse
-from nmc.backends import encode
+from nmc.backends import encode, memory
 from nmc.backends.base import Counts, Int32Array, Trace
 from nmc.backends.sim import native_abi as abi
 from nmc.backends.sim import native_plan
@@ -24,8 +24,6 @@ GROUP_BYTES = 64 << 20
 """Images run together while their maps stay below this; larger groups share weight loads on small maps."""
 GROUP_IMAGES = 16
 STEPS_LIMIT = (1 << 31) - 1
-SMALL_BYTES = 128 << 20
-"""Runs below this are not checked against the free memory."""
 
 
 class NativeEngine:
@@ -72,18 +70,6 @@ def _cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def available_bytes() -> int | None:
-    """Memory that can be had without swapping; None where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
 
 
 class _Plan:
@@ -170,21 +156,11 @@ class _Run:
     def _check_memory(self, x: IntArray, record: Collection[str]) -> None:
         """Refuse before anything is allocated."""
         copied = 0 if x.flags.c_contiguous and x.dtype == np.int64 else x.size * 8
-        recorded = sum(self.network[name].size for name in record) * self.samples * self.steps * 4 * 3
-        working = sum(self.network[name].size for name in record) * self.group * min(self.steps, 32) * 4 * 2
-        needed = self.plan.bytes(self.group, self.steps) + copied + recorded + working
-        if needed < SMALL_BYTES:
-            return
-        there = available_bytes()
-        if there is not None and needed > there:
-            raise NmcError(
-                "NMC-W02",
-                self.network.name,
-                f"the run needs {needed / 2**30:.1f} GiB, {there / 2**30:.1f} GiB are free",
-                "record fewer layers, or run fewer samples at a time",
-                measured=needed,
-                allowed=there,
-            )
+        recorded = memory.recorded_bytes(self.network, self.samples, self.steps, record)
+        working = memory.recorded_bytes(self.network, self.group, min(self.steps, 32), record)
+        memory.refuse_beyond_free(
+            self.network, self.plan.bytes(self.group, self.steps) + copied + recorded + working
+        )
 
     def _arrays(self, name: str, recorded: bool) -> _Arrays:
         population = self.network[name]
@@ -231,15 +207,7 @@ class _Run:
         if status == abi.NO_MEMORY:
             raise NmcError("NMC-W02", self.network.name, "memory ran out", "run fewer samples at a time")
         if status == abi.BAD_INPUT:
-            (source,) = self.network.inputs
-            assert isinstance(source.neuron, InputNeuron)
-            raise NmcError(
-                "NMC-D02",
-                source.label,
-                f"payloads {self.x.min()}..{self.x.max()},"
-                f" allowed {source.neuron.lowest}..{source.neuron.highest}",
-                "encode samples with backends.encode.encode",
-            )
+            encode.refuse_foreign(self.network, self.x)
         if status != abi.OK:
             raise InternalError(f"native engine returned status {status}")
 

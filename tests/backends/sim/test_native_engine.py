@@ -15,6 +15,7 @@ import pytest
 from same import differences
 
 from nmc import timing
+from nmc.backends import memory
 from nmc.backends.sim import build_native, native, native_abi
 from nmc.backends.sim.native import NativeEngine
 from nmc.backends.sim.reference import ReferenceEngine
@@ -123,8 +124,8 @@ def test_sums_beyond_the_registers_are_refused() -> None:
 
 def test_more_memory_than_there_is_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     network, x = some_network()
-    monkeypatch.setattr(native, "SMALL_BYTES", 0)
-    monkeypatch.setattr(native, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "SMALL_BYTES", 0)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
     monkeypatch.setattr(native._Run, "_arrays", lambda *_: pytest.fail("allocated before the check"))
     with pytest.raises(NmcError, match="GiB") as caught:
         NativeEngine().run(network, x, STEPS)
