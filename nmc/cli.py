@@ -157,7 +157,7 @@ def compile_(
     encoding: Annotated[
         Samples | None, typer.Option(help="What a sample is; by default told from the calibration data.")
     ] = None,
-    weight_bits: Annotated[int, typer.Option(help="Bits per weight, 2 to 8.")] = 8,
+    weight_bits: Annotated[int, typer.Option(help="Bits per weight, 1 to 8.")] = 8,
     layer_bits: Annotated[
         str, typer.Option(metavar="LAYER=BITS,...", help="Bits per weight of single layers.")
     ] = "",
@@ -411,7 +411,7 @@ def fit(
     profile: ProfileOption = None,
     dt: DtOption = None,
     steps: StepsOption = None,
-    weight_bits: Annotated[int, typer.Option(help="Bits per weight, 2 to 8.")] = 8,
+    weight_bits: Annotated[int, typer.Option(help="Bits per weight, 1 to 8.")] = 8,
     joins: Annotated[Joins, typer.Option(help="How residual additions are lowered.")] = Joins.AUTO,
     how: FormatOption = Format.TEXT,
 ) -> int:
@@ -553,7 +553,7 @@ def analyse(
     force: ForceOption = False,
     how: FormatOption = Format.TEXT,
 ) -> None:
-    """Compare float and integers layer by layer, the worst first: SNR, firing rates, cosine of spike trains."""
+    """Compare float and integers layer by layer, the worst first: SNR, firing rates, cosine of trains."""
     from nmc.analysis import analyse_files
     from nmc.quantize.precision import parse_layer_bits
 

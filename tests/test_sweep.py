@@ -117,8 +117,8 @@ def test_the_command_prints_json_and_text(capsys: pytest.CaptureFixture[str], tm
     assert all(point["energy_J"] > 0 for point in told["points"])
     assert main(arguments) == 0
     assert "Pareto" in capsys.readouterr().out
-    assert main([*arguments, "--weight-bits", "1..3"]) == 2
-    assert "NMC-U02 weight_bits: is 1 bits" in capsys.readouterr().err
+    assert main([*arguments, "--weight-bits", "8,9"]) == 2
+    assert "NMC-U02 weight_bits: is 9 bits" in capsys.readouterr().err
 
 
 def test_a_plot_is_a_png() -> None:

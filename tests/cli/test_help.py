@@ -12,7 +12,7 @@ from nmc.cli import app, main
 from nmc.errors import CATALOGUE
 
 COMMANDS = ["demo", "compile", "run", "evaluate", "verify", "report", "diff", "check", "chips", "fit"]
-COMMANDS += ["export", "doctor", "explain", "sweep"]
+COMMANDS += ["export", "doctor", "explain", "sweep", "analyse"]
 
 
 def test_the_commands_are_there() -> None:
