@@ -29,6 +29,8 @@ FEW = 3
 FINE_WEIGHTS = tuple(0.01 * 2.0**n for n in range(11))
 """As ``WEIGHTS``, for ``Planner.quietest``."""
 HALVINGS = 8
+LOOP_ROUNDS = 6
+"""How often the cuts of a loop are corrected by what they turned out to be."""
 SPREAD = 2
 """On a chip without a number of cores, other objectives may take so many times the fewest; else all cores of
 as many chips as the fewest need."""
@@ -94,18 +96,51 @@ class Planner:
         cuts: dict[str, Cuts] = {}
         cores, messages, slowest = 0, 0.0, 0.0
         # Targets first: what a tile sends depends on how its targets are cut, never the other way round.
-        for number, population in enumerate(reversed(self.network.compute)):
-            if rest is not None and number == rest[0]:
-                order = rest[1]
-            found = self.choose(population, cuts, order, limit)
+        number = 0
+        for segment in reversed(self.network.segments):
+            members: list[tuple[Population, Order]] = []
+            for population in reversed([one for one in segment if not one.is_input]):
+                if rest is not None and number == rest[0]:
+                    order = rest[1]
+                members.append((population, order))
+                number += 1
+            found = self._together(members, cuts, limit)
             if found is None:
                 return None
-            which, all_options = found
-            cuts[population.name] = all_options.cuts(which)
-            cores += int(all_options.tiles[which])
-            messages += float(all_options.messages[which])
-            slowest = max(slowest, float(all_options.seconds[which]))
+            for name, (which, all_options) in found.items():
+                cuts[name] = all_options.cuts(which)
+                cores += int(all_options.tiles[which])
+                messages += float(all_options.messages[which])
+                slowest = max(slowest, float(all_options.seconds[which]))
         return Plan(cuts, cores, messages, slowest, self._joules(cores, messages), order)
+
+    def _together(
+        self, members: Sequence[tuple[Population, Order]], cuts: Mapping[str, Cuts], limit: float | None
+    ) -> dict[str, tuple[int, Options]] | None:
+        """Options of populations of which some feed others that are cut later, or themselves.
+
+        Their own cuts are first taken to be one tile, then what came out of that, until all fits; in the end
+        one neuron per tile, beside which every cut sends less.
+        """
+        own = {one.name for one, _ in members}
+        loop = len(own) > 1 or any(p.target in own for name in own for p in self.network.outgoing(name))
+        sizes = [None, *[0] * (LOOP_ROUNDS - 1), 1] if loop else [None]
+        assumed: dict[str, Cuts] = {}
+        found: dict[str, tuple[int, Options]] = {}
+        for size in sizes:
+            if size != 0:
+                assumed = {one.name: tuple(cut(n, size or n) for n in one.shape) for one, _ in members}
+            chosen: dict[str, Cuts] = {}
+            for population, order in members:
+                pick = self.choose(population, {**cuts, **assumed, **chosen}, order, limit)
+                if pick is None:
+                    return None
+                found[population.name] = pick
+                chosen[population.name] = pick[1].cuts(pick[0])
+            if not loop or all(self._fits(one, chosen[one.name], {**cuts, **chosen}) for one, _ in members):
+                break
+            assumed = chosen
+        return found
 
     def choose(
         self, population: Population, target_cuts: Mapping[str, Cuts], order: Order, limit: float | None

@@ -19,7 +19,7 @@ def match_rates(scaled: ScaledPopulation, emulator: Emulator, wanted: FloatArray
 
     Args:
         scaled: rounded; its bias is changed.
-        emulator: with every source of the population done.
+        emulator: with every source of the population done, but for itself.
         wanted: mean spikes per step of the float population, its shape.
     """
     threshold = scaled.float_neuron.threshold
@@ -29,13 +29,14 @@ def match_rates(scaled: ScaledPopulation, emulator: Emulator, wanted: FloatArray
     goal = wanted.reshape(channels, -1).mean(axis=1)
     incoming = [scaled.projection(p) for p in (*scaled.chip, *scaled.host)]
     current = emulator.current(scaled.population(), incoming)
+    own = [p for p in incoming if p.source == p.target]
 
     def rates() -> FloatArray:
         # The host's weights are rounded to the bias exponent, which moves with the bias.
         here = [scaled.projection(p) for p in (*scaled.chip, *scaled.host)]
         population = scaled.population()
         assert isinstance(population.neuron, FixedNeuron)
-        spikes = emulator.fire(population, current, emulator.bias(population, here))
+        spikes = emulator.fire(population, current, emulator.bias(population, here), own)
         return np.asarray(np.moveaxis(spikes, 2, 0).reshape(channels, -1).mean(axis=1, dtype=np.float64))
 
     events = emulator.observations * wanted[0].size

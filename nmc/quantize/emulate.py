@@ -54,13 +54,26 @@ class Emulator:
         """Samples times steps."""
         return self._samples * self._steps
 
+    def knows(self, name: str) -> bool:
+        """Whether the population has been run; what closes a loop is read before it has."""
+        return name in self.means
+
     def current(self, population: Population, incoming: Sequence[Projection]) -> IntArray:
-        """Input current in v units, bias excluded, (N, T or 1, *shape)."""
+        """Input current in v units, bias excluded, (N, T or 1, *shape); of the sources that have been run."""
         total = np.zeros((1, 1, *population.shape), np.int64)
         for projection in incoming:
-            if not projection.on_host:
-                total = total + (self._sum(population, projection) << spec.WEIGHT_SHIFT)
+            if not projection.on_host and self.knows(projection.source):
+                arriving = self._sum(population, projection) << spec.WEIGHT_SHIFT
+                total = total + self._late(arriving, projection.lag)
         return total
+
+    def _late(self, current: IntArray, lag: int) -> IntArray:
+        """The current ``lag`` steps later, 0 before."""
+        if not lag:
+            return current
+        late = np.zeros((len(current), self._steps, *current.shape[2:]), np.int64)
+        late[:, lag:] = current[:, : max(0, self._steps - lag)] if current.shape[1] > 1 else current
+        return late
 
     def bias(self, population: Population, incoming: Sequence[Projection]) -> IntArray:
         """Bias current in v units, broadcastable to (N, *shape)."""
@@ -90,30 +103,75 @@ class Emulator:
             result[part] = np.rint(synapse.apply(projection.synapse, weight, rows[part], dtype))
         return result.reshape(*train.shape[:2], *population.shape)
 
-    def fire(self, population: Population, current: IntArray, bias: IntArray) -> Train:
-        """Spikes (N, T, *shape), int8."""
-        neuron = population.neuron
-        if not isinstance(neuron, FixedNeuron):
+    def fire(
+        self, population: Population, current: IntArray, bias: IntArray, own: Sequence[Projection] = ()
+    ) -> Train:
+        """Spikes (N, T, *shape), int8; ``own``: projections from the population to itself."""
+        if not isinstance(population.neuron, FixedNeuron):
             raise InternalError(f"{population.name} does not fire")
-        shape = (self._samples, *population.shape)
-        spikes = np.zeros((self._samples, self._steps, *population.shape), np.int8)
-        u, v = np.zeros(shape, np.int64), np.broadcast_to(neuron.v0, shape).astype(np.int64)
-        for t in range(self._steps):
-            arriving = current[:, t if current.shape[1] > 1 else 0] >> spec.WEIGHT_SHIFT
-            spikes[:, t], u, v = spec.step(neuron, u, v, arriving, bias)
-        return spikes
+        return self._together([(population, current, bias, own)])[population.name]
 
-    def add(self, population: Population, incoming: Sequence[Projection]) -> None:
-        """Run a finished population; its sources' trains are dropped when nobody needs them any more."""
-        current = self.current(population, incoming)
-        if isinstance(population.neuron, FixedNeuron):
-            train: Train = self.fire(population, current, self.bias(population, incoming))
+    def _together(
+        self, members: Sequence[tuple[Population, IntArray, IntArray, Sequence[Projection]]]
+    ) -> dict[str, Train]:
+        """Trains of populations that feed each other, one step of all of them after the other.
+
+        Args:
+            members: population, current of the sources that have been run (v units), bias, and the
+                projections from the members.
+        """
+        trains: dict[str, Train] = {}
+        states = {}
+        for population, *_ in members:
+            neuron, shape = population.neuron, (self._samples, *population.shape)
+            fires = isinstance(neuron, FixedNeuron)
+            trains[population.name] = np.zeros(
+                (self._samples, self._steps, *population.shape), np.int8 if fires else np.int64
+            )
+            v0 = neuron.v0 if isinstance(neuron, FixedNeuron) else np.zeros((), np.int64)
+            states[population.name] = np.zeros(shape, np.int64), np.broadcast_to(v0, shape).astype(np.int64)
+        for t in range(self._steps):
+            for population, current, bias, inner in members:
+                arriving = current[:, t if current.shape[1] > 1 else 0] >> spec.WEIGHT_SHIFT
+                for p in inner:
+                    if t >= p.lag:
+                        sent = trains[p.source][:, t - p.lag]
+                        part = synapse.apply_integer(p.synapse, p.integer_weight, sent)
+                        arriving = arriving + part.reshape(len(sent), *population.shape)
+                name = population.name
+                if isinstance(population.neuron, FixedNeuron):
+                    trains[name][:, t], *state = spec.step(population.neuron, *states[name], arriving, bias)
+                    states[name] = state[0], state[1]
+                else:
+                    trains[name][:, t] = arriving
+        return trains
+
+    def add(self, segment: Sequence[tuple[Population, Sequence[Projection]]]) -> None:
+        """Run finished populations that feed each other, or one that nobody waits for, each with its
+        incoming projections; their sources' trains are dropped when nobody needs them any more."""
+        names = {population.name for population, _ in segment}
+        members = [
+            (
+                population,
+                self.current(population, incoming),
+                self.bias(population, incoming),
+                [p for p in incoming if p.source in names],
+            )
+            for population, incoming in segment
+        ]
+        (population, current, _, inner), *others = members
+        if isinstance(population.neuron, FixedNeuron) or inner or others:
+            trains = self._together(members)
         else:
-            train = current >> spec.WEIGHT_SHIFT
-        self.means[population.name] = train.mean(axis=(0, 1))
-        if self._left[population.name]:
-            self._trains[population.name] = train
-        for projection in incoming:
-            self._left[projection.source] -= 1
-            if not self._left[projection.source]:
-                del self._trains[projection.source]
+            trains = {population.name: current >> spec.WEIGHT_SHIFT}
+        for name, train in trains.items():
+            self.means[name] = train.mean(axis=(0, 1))
+            self._trains[name] = train
+        for name in names:
+            if not self._left[name]:
+                del self._trains[name]
+        for _, incoming in segment:
+            for projection in incoming:
+                self._left[projection.source] -= 1
+                if not self._left[projection.source]:
+                    del self._trains[projection.source]

@@ -6,13 +6,23 @@ takes back their error in the mean as well as its own (``population.py`` has the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nmc.errors import InternalError, NmcError
-from nmc.ir import Fixed, FloatArray, GradedRelay, InputNeuron, Network, Population, Projection, Stage
+from nmc.ir import (
+    Fixed,
+    FloatArray,
+    FloatNeuron,
+    GradedRelay,
+    InputNeuron,
+    Network,
+    Population,
+    Projection,
+    Stage,
+)
 from nmc.quantize import calibrate, correct, inputs, ranges, weights
 from nmc.quantize.calibrate import Statistics
 from nmc.quantize.emulate import Emulator
@@ -57,8 +67,10 @@ class Quantizer:
             raise InternalError(f"quantize expects a TIMED network, got {network.stage.name}")
         self.precision.check_names(network)
         work = _Work(self, network)
-        for population in network.populations:
-            work.add(population)
+        for segment in network.segments:
+            for population in segment:
+                work.add(population)
+            work.emulate(segment)
         done = network.with_(
             stage=Stage.QUANTIZED,
             populations=network.map_populations(work.populations),
@@ -76,7 +88,9 @@ class _Work:
         self.populations: dict[str, Population] = {}
         self.projections: dict[str, Projection] = {}
         self.scales: dict[str, FloatArray] = {}
-        self._payloads: dict[str, tuple[int, int]] = {}
+        self._payloads: dict[str, tuple[int, int]] = {
+            p.name: (0, 1) for p in network.populations if isinstance(p.neuron, FloatNeuron)
+        }
         self._shared: Shared = {}
         self._emulator: Emulator | None = None
 
@@ -91,17 +105,26 @@ class _Work:
             self._put(self._relay(population))
         else:
             self._put(self._neurons(population))
-        if self._emulator is not None and not population.is_input:
-            done = [self.projections[projection.name] for projection in incoming]
-            self._emulator.add(self.populations[population.name], done)
+
+    def emulate(self, segment: Sequence[Population]) -> None:
+        """Run populations that have all been quantized on the calibration data."""
+        if self._emulator is None or segment[0].is_input:
+            return
+        self._emulator.add(
+            [
+                (
+                    self.populations[one.name],
+                    [self.projections[projection.name] for projection in self._network.incoming(one.name)],
+                )
+                for one in segment
+            ]
+        )
 
     def _put(self, population: Population) -> None:
         self.populations[population.name] = population
         if isinstance(population.neuron, InputNeuron):
             neuron = population.neuron
             self._payloads[population.name] = (min(0, neuron.lowest), max(0, neuron.highest))
-        elif not isinstance(population.neuron, GradedRelay):
-            self._payloads[population.name] = (0, 1)
 
     def _relay(self, population: Population) -> Population:
         low = high = 0
@@ -115,10 +138,14 @@ class _Work:
     def _neurons(self, population: Population) -> Population:
         scaled = self._scaled(population, self.populations, self._payloads)
         scaled.round(self._shared, self._emulator)
-        if self._emulator is not None and self._quantizer.statistics is not None and scaled.learned:
+        incoming = (*scaled.chip, *scaled.host)
+        known = self._emulator is not None and all(
+            p.source == population.name or self._emulator.knows(p.source) for p in incoming
+        )
+        if known and self._emulator and self._quantizer.statistics is not None and scaled.learned:
             wanted = self._quantizer.statistics[population.name].mean
             correct.match_rates(scaled, self._emulator, wanted)
-        for projection in (*scaled.chip, *scaled.host):
+        for projection in incoming:
             self.projections[projection.name] = scaled.projection(projection)
         self.scales[population.name] = scaled.scale
         return scaled.population()
@@ -160,11 +187,14 @@ class _Work:
             try:
                 errors.append(
                     sum(
-                        self._scaled(target, done, {population.name: payload}).expected_error(
-                            {population.name: lost}
-                        )
+                        self._scaled(
+                            target, done, {population.name: payload, target.name: (0, 1)}
+                        ).expected_error({population.name: lost})
                         for target in targets.values()
-                        if all(p.source == population.name for p in self._network.incoming(target.name))
+                        if all(
+                            p.source in (population.name, target.name)
+                            for p in self._network.incoming(target.name)
+                        )
                     )
                 )
             except NmcError as error:

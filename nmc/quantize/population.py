@@ -121,7 +121,7 @@ class ScaledPopulation:
         self._round_into_range(shared)
         for projection, source in zip(self.chip, self._sources, strict=True):
             found = source.mean
-            if emulator is not None and self.learned:
+            if emulator is not None and self.learned and emulator.knows(projection.source):
                 mean = emulator.means[projection.source]
                 found = synapse.seen(projection.synapse, projection.weight_shape, mean)
             error = weights.mean_error(source, self.weights[projection.name], self.scale, found)
@@ -205,8 +205,9 @@ class ScaledPopulation:
 
     def _unit(self, projection: Projection) -> float:
         """Float value of one unit of the source's payload."""
-        neuron = self._done[projection.source].neuron
-        return neuron.scale if isinstance(neuron, InputNeuron) else 1.0
+        # Whatever is not done yet closes a loop, and sends spikes.
+        done = self._done.get(projection.source)
+        return done.neuron.scale if done is not None and isinstance(done.neuron, InputNeuron) else 1.0
 
     def _float_weight(self, projection: Projection) -> FloatArray:
         assert not isinstance(projection.weight, Fixed)
@@ -251,7 +252,8 @@ class ScaledPopulation:
         unit = self._unit(projection)
         trained = isinstance(projection.synapse, Conv2d | Dense)
         if self._statistics is None:
-            frames = isinstance(self._done[projection.source].neuron, InputNeuron)
+            done = self._done.get(projection.source)
+            frames = done is not None and done.is_input
             spread = np.asarray(UNIFORM_VARIANCE / unit**2 if frames else 1.0)
             return weights.Source(weight, np.zeros(()), spread, trained)
         mean, variance = self._statistics[projection.source].per_weight(projection)

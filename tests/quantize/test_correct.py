@@ -60,17 +60,20 @@ def test_a_population_takes_back_the_mean_error_of_those_before_it() -> None:
     assert np.allclose(found.mean(axis=0) / 64 / result.scales["b"], wanted, atol=0.02)
 
 
-def test_the_emulation_is_the_reference_engine() -> None:
-    """Population by population it must do what the engine does with the finished network."""
+@pytest.mark.parametrize("loops", [False, True])
+def test_the_emulation_is_the_reference_engine(loops: bool) -> None:
+    """Population by population, loop by loop, it must do what the engine does with the finished network."""
     for seed in range(12):
-        network = gen.quantize(timing.balance(gen.float_network(seed, 6), 62))
+        free = gen.float_network(seed, 6)
+        network = gen.quantize(timing.balance(gen.with_loops(free, seed) if loops else free, 62))
         x = gen.stimulus(network, 5, 6, seed)
         names = [p.name for p in network.populations]
         trace = ReferenceEngine().run(network, x, 6, names)
         emulator = Emulator(network, network.inputs[0], x)
-        for population in network.compute:
-            emulator.add(population, network.incoming(population.name))
-            assert np.array_equal(emulator.means[population.name], trace.spikes[population.name].mean((0, 1)))
+        for segment in network.segments[1:]:
+            emulator.add([(one, network.incoming(one.name)) for one in segment])
+            for one in segment:
+                assert np.array_equal(emulator.means[one.name], trace.spikes[one.name].mean((0, 1)))
 
 
 def test_a_host_s_current_is_emulated_too() -> None:
@@ -78,7 +81,7 @@ def test_a_host_s_current_is_emulated_too() -> None:
     result, _ = quantized(network, x, 4, host=True)
     encoded = encode.encode(result, x)
     emulator = Emulator(result, result.inputs[0], encoded)
-    emulator.add(result["a"], result.incoming("a"))
+    emulator.add([(result["a"], result.incoming("a"))])
     assert isinstance(result["a"].bias, Fixed)
     trace = ReferenceEngine().run(result, encoded, network.steps, ["a"])
     assert np.array_equal(emulator.means["a"], trace.spikes["a"].mean((0, 1)))
