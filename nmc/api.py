@@ -19,6 +19,7 @@ from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle
 from nmc.chip import Chip, chip_names, load_chip
 from nmc.comparison import diff
+from nmc.constraints import load_constraints
 from nmc.errors import NmcError
 from nmc.evaluation import evaluate
 from nmc.frontend import float_engine
@@ -34,6 +35,7 @@ from nmc.frontend.opgraph import Input, OpGraph
 from nmc.frontend.slayer import load_net
 from nmc.ir import Encoding, Network, Stage
 from nmc.partition.check import check_mapping
+from nmc.partition.constrained import check_constraints
 from nmc.partition.fit import Fit
 from nmc.partition.tile import OBJECTIVES, Objective
 from nmc.passes import PassDone, after_quantize, pipeline, run_passes
@@ -268,11 +270,15 @@ def fit(
 ) -> Fit:
     """Whether a model fits a chip, what binds each layer, and which changes would make it fit.
 
-    Args: as ``compile``; no data are needed.
+    Args: as ``compile``; no data are needed. The chip may be one of which only constraints are known
+        (``nmc.constraints``): then what counts is the model as it is, not what nmc makes of it.
 
     Raises:
         NmcError: for a model that cannot be read or that no chip could run; not for one that does not fit.
     """
+    known = None if isinstance(chip, Chip) else load_constraints(chip)
+    if known is not None:
+        return check_constraints(load(model, profile, dt), known)
     target = chip if isinstance(chip, Chip) else load_chip(chip)
     graph = load(model, profile, dt)
     t = check_steps(steps if steps is not None else graph.steps)

@@ -191,12 +191,17 @@ def chip_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
+def constraint_names() -> tuple[str, ...]:
+    """Names of the chips that nmc can only check models against (``constraints.py``), sorted."""
+    return tuple(sorted(path.stem for path in (FOLDER / "constraints").glob("*.toml")))
+
+
 def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
     """A chip by name, or from a chip file; ``loihi1:nahuku-32`` is a chip on one of its boards.
 
     Raises:
         NmcError: NMC-C01 when there is neither such a name nor such a file (with the nearest name), or no
-            such board, NMC-C02 for a bad file (with line and key).
+            such board, or only constraints are known of the chip; NMC-C02 for a bad file (with line and key).
     """
     name = os.fspath(name_or_path)
     chip, colon, board = name.rpartition(":")
@@ -208,6 +213,13 @@ def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
         if not os.path.exists(name.replace("\0", "")):
             raise NmcError("NMC-C01", name, "no such chip file", f"chips are: {', '.join(chip_names())}")
         return parse_chip(read_bytes(name, Limits(max_file_bytes=MAX_BYTES), "NMC-C02"), name)
+    if name in constraint_names():
+        raise NmcError(
+            "NMC-C01",
+            name,
+            "is known by its constraints only; nmc compiles for Loihi-class chips",
+            f"check the model: nmc fit MODEL --chip {name}",
+        )
     near = difflib.get_close_matches(name.lower(), chip_names(), 1, 0.4)
     hint = f"did you mean {near[0]}?" if near else f"chips are: {', '.join(chip_names())}"
     raise NmcError("NMC-C01", name, "is neither a chip of nmc nor a file", hint)

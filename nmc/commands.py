@@ -12,7 +12,8 @@ from nmc import api, atomic, golden
 from nmc.backends.compare import Verification
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle, is_bundle
-from nmc.chip import load_chip
+from nmc.chip import Chip, constraint_names, load_chip
+from nmc.constraints import Constraints, load_constraints
 from nmc.errors import CATALOGUE, EXIT_OK, NmcError
 from nmc.frontend.lint import Finding
 from nmc.frontend.opgraph import OpGraph
@@ -444,15 +445,26 @@ def list_chips() -> Document:
         }
         for one in known
     ]
+    checked = [one for one in map(load_constraints, constraint_names()) if one is not None]
+    tables = [table_of("", titles, rows)]
+    title = "checked by nmc fit, not compiled for"
+    tables.append(
+        table_of(title, ("chip", "title", "family"), [(c.name, c.title, c.family) for c in checked])
+    )
     facts = (("one chip in full", "nmc chips NAME"),)
-    return Document("chips", {"chips": members}, (table_of("", titles, rows),), facts)
+    others = [{"chip": one.name, "title": one.title, "family": one.family} for one in checked]
+    return Document("chips", {"chips": members, "constraints": others}, tuple(tables), facts)
 
 
 def show_chip(name: str) -> Document:
     """Every number of one chip with its basis and source; schema ``nmc.chip-facts/1``."""
+    constraints = load_constraints(name)
+    if constraints is not None:
+        known = [dataclasses.asdict(one) for one in constraints.facts]
+        members = {"chip": constraints.name, "title": constraints.title, "facts": known, "energy": []}
+        return Document("chip-facts", members, (_facts_table(constraints),))
     chip = load_chip(name)
-    rows = [(one.key, _value(one.value), one.basis, one.source) for one in chip.facts]
-    tables = [table_of(f"{chip.name}: {chip.title}", ("limit", "value", "basis", "source"), rows)]
+    tables = [_facts_table(chip)]
     for constants in chip.energy:
         prices = [(one.name, _price(one.joules, "J"), _price(one.seconds, "s")) for one in constants.terms]
         title = (
@@ -478,6 +490,11 @@ def show_chip(name: str) -> Document:
         ],
     }
     return Document("chip-facts", members, tuple(tables))
+
+
+def _facts_table(chip: Chip | Constraints) -> Table:
+    rows = [(one.key, _value(one.value), one.basis, one.source) for one in chip.facts]
+    return table_of(f"{chip.name}: {chip.title}", ("limit", "value", "basis", "source"), rows)
 
 
 def _value(value: Any) -> str:

@@ -67,7 +67,7 @@ def _other_ways(graph: OpGraph, setting: Setting) -> Iterator[Remedy]:
         yield Remedy("joins", other, *found, f"lower residual additions otherwise: --joins {other}")
     for name in chip_names():
         chip = load_chip(name)
-        if name == setting.chip.base or chip.neurons_per_core is None:
+        if name == setting.chip.base or chip.neurons_per_core is None or _imagined(chip):
             continue
         boards = [chip.on_board(one.name) for one in sorted(chip.boards, key=lambda one: one.chips)]
         for one in (chip, *boards):
@@ -75,6 +75,11 @@ def _other_ways(graph: OpGraph, setting: Setting) -> Iterator[Remedy]:
             if found is not None:
                 yield Remedy("chip", one.name, *found, f"use another chip: --chip {one.name}")
                 break
+
+
+def _imagined(chip: Chip) -> bool:
+    """Whether nobody builds it: its number of cores is a choice of nmc."""
+    return any(fact.key == "mesh.cores" and fact.basis == "choice" for fact in chip.facts)
 
 
 def _cores(graph: OpGraph, setting: Setting) -> tuple[int, int | None] | None:

@@ -27,7 +27,7 @@ def line_of(text: str, start: str) -> int:
 
 
 def test_chips_that_ship() -> None:
-    assert chip_names() == ("lava-cpu", "loihi1", "loihi2")
+    assert chip_names() == ("generic", "lava-cpu", "loihi1", "loihi2")
     one, two, cpu = (load_chip(name) for name in ("loihi1", "loihi2", "lava-cpu"))
     # Davies 2018, as chips-and-mapping 1.1 quotes it
     assert (one.cores, one.neurons_per_core, one.synapse_bits) == (128, 1024, 16384 * 64)
@@ -88,7 +88,7 @@ def test_stored_bits() -> None:
     [
         ("loihi3", "did you mean loihi2"),
         ("LOIHI1", "did you mean loihi1"),
-        ("qqq", "chips are: lava-cpu, loihi1"),
+        ("qqq", "chips are: generic, lava-cpu, loihi1"),
     ],
 )
 def test_unknown_name(name: str, hint: str) -> None:

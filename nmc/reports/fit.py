@@ -8,7 +8,7 @@ from nmc.partition.fit import Fit, LayerFit
 from nmc.reports.document import Column, Document, Table, table_of
 
 UNKNOWN = "-"
-RESOURCES = {
+TITLES = {
     "neurons": "neurons",
     "bits of synapse memory": "memory",
     "input axons": "in axons",
@@ -53,6 +53,7 @@ def _layers(fit: Fit) -> Table:
         return UNKNOWN if value is None else f"{value:,}"
 
     layers = fit.layers
+    resources = dict.fromkeys(need.resource for one in layers for need in one.needs)
     return Table(
         "",
         (
@@ -62,8 +63,10 @@ def _layers(fit: Fit) -> Table:
             Column("bound", tuple(count(one.bound) for one in layers), numeric=True),
             Column("binds", tuple(one.binding or UNKNOWN for one in layers)),
             *(
-                Column(title, tuple(share(one, words) for one in layers), numeric=True, rank=1)
-                for words, title in RESOURCES.items()
+                Column(
+                    TITLES.get(words, words), tuple(share(one, words) for one in layers), numeric=True, rank=1
+                )
+                for words in resources
             ),
         ),
     )

@@ -92,7 +92,7 @@ def test_wide_maps_keep_their_delays() -> None:
 
 
 def test_a_layer_that_only_fits_with_one_copy() -> None:
-    """A neuron's kernel takes 128 x 9 words: a core of 2,500 holds two copies, the third block needs three."""
+    """A neuron's kernel takes 128 x 9 words: a core of 2,500 holds two copies, block 3 needs three."""
     network, chip = stage(128, 4), replace(CHIP, synapse_bits=2500 * 64)
     with pytest.raises(NmcError, match="one neuron needs 221,184 bits of synapse memory"):
         partition(network, chip)
