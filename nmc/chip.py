@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ ENERGY_TERMS = (
     "hop_tile",
     "hop_east_west",
     "hop_north_south",
+    "mac_fp32",
+    "add_fp32",
+    "mac_int8",
     "barrier_min",
     "barrier_max",
 )
@@ -59,13 +63,21 @@ class EnergyTerm:
 
 @dataclass(frozen=True)
 class EnergySet:
-    """A named set of constants. chip: the chip they belong to; basis: simulated, measured or estimated."""
+    """A named set of constants.
+
+    chip: the hardware they belong to. basis: simulated, measured, estimated ... (``BASES``). known_error: how
+    far they are known to be off. static_watts: per chip, drawn whatever happens. tick_seconds: of a time
+    step where the hardware has a clock for steps.
+    """
 
     name: str
     chip: str
     basis: str
     source: str
     terms: tuple[EnergyTerm, ...]
+    known_error: str = ""
+    static_watts: float | None = None
+    tick_seconds: float | None = None
 
     def term(self, name: str) -> EnergyTerm | None:
         """The term of that name; a synaptic operation of any kind falls back to plain ``synop``."""
@@ -223,6 +235,15 @@ def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
     near = difflib.get_close_matches(name.lower(), chip_names(), 1, 0.4)
     hint = f"did you mean {near[0]}?" if near else f"chips are: {', '.join(chip_names())}"
     raise NmcError("NMC-C01", name, "is neither a chip of nmc nor a file", hint)
+
+
+@lru_cache(maxsize=1)
+def other_hardware() -> tuple[EnergySet, ...]:
+    """Constants of hardware that nmc does not compile for, to compare with: ``data/energies.toml``."""
+    from nmc.chipfile import Reader
+
+    path = FOLDER.parent / "data" / "energies.toml"
+    return Reader(path.read_bytes(), path.name).energies()
 
 
 def parse_chip(data: bytes, who: str) -> Chip:

@@ -26,6 +26,7 @@ from nmc.errors import NmcError
 from nmc.ir import Encoding, Reset
 
 SCHEMA = "nmc.chip/1"
+ENERGIES_SCHEMA = "nmc.energies/1"
 Check = Callable[[Any], bool]
 
 
@@ -162,6 +163,13 @@ class Reader:
             **fields,
         )
 
+    def energies(self) -> tuple[EnergySet, ...]:
+        """The sets of a file that holds nothing else."""
+        self._only(self._document, {"schema", "energy"}, "")
+        if self._document.get("schema") != ENERGIES_SCHEMA:
+            self._refuse("schema", f"is {self._document.get('schema')!r}, expected {ENERGIES_SCHEMA!r}")
+        return self._energy()
+
     def _check_mesh(self, fields: dict[str, Any]) -> None:
         size = [fields[name] for name in ("mesh_rows", "mesh_columns", "cores_per_tile")]
         if None not in size and (fields["cores_per_chip"] or 0) > math.prod(size):
@@ -236,9 +244,13 @@ class Reader:
         self._refuse("energy.same_as", f"is {chip}:{name}, which no chip of nmc has")
 
     def _energy_set(self, entry: dict[str, Any]) -> EnergySet:
-        self._only(entry, {"name", "chip", "basis", "source", "terms"}, "energy.")
+        optional = {"static_W", "tick_s"}
+        self._only(entry, {"name", "chip", "basis", "source", "known_error", "terms", *optional}, "energy.")
         name = self._string(entry, "name", "energy")
         who = f"energy.{name}"
+        for key in optional & set(entry):
+            if type(entry[key]) not in (int, float) or not 0 < entry[key] < 1000:
+                self._refuse(f"{who}.{key}", f"is {entry[key]}, expected more than 0, in SI units")
         terms = []
         for term, price in self._table(entry, "terms").items():
             if term not in ENERGY_TERMS or not isinstance(price, dict) or not price:
@@ -254,6 +266,9 @@ class Reader:
             basis=self._basis(entry, who),
             source=self._string(entry, "source", who),
             terms=tuple(terms),
+            known_error=self._string(entry, "known_error", who) if "known_error" in entry else "not stated",
+            static_watts=entry.get("static_W"),
+            tick_seconds=entry.get("tick_s"),
         )
 
     def _basis(self, entry: dict[str, Any], key: str) -> str:

@@ -15,7 +15,8 @@ from nmc.frontend.opgraph import OpGraph
 from nmc.npzfiles import Samples
 from nmc.quantize.precision import Granularity
 from nmc.reports.document import Column, Document, Table
-from nmc.reports.layout import UNKNOWN, format_energy
+from nmc.reports.layout import UNKNOWN
+from nmc.reports.units import format_energy
 
 Progress = Callable[[int, int], None]
 

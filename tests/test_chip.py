@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nmc.chip import ENERGY_TERMS, chip_names, load_chip, parse_chip
+from nmc.chip import ENERGY_TERMS, chip_names, load_chip, other_hardware, parse_chip
 from nmc.errors import NmcError
 
 LOIHI1 = load_chip("loihi1").toml.decode()
@@ -58,7 +58,8 @@ def test_every_number_has_a_source(name: str) -> None:
 
 def test_energy_sets() -> None:
     one = load_chip("loihi1")
-    davies, sanafe = one.energy
+    davies, sanafe, keras = one.energy
+    assert keras.joules("synop_conv") == 27.1e-12
     assert (davies.name, davies.basis, davies.chip) == ("davies2018", "simulated", "loihi1")
     assert davies.joules("synop_conv") == davies.joules("synop") == 23.6e-12
     assert davies.joules("spike") is None
@@ -194,5 +195,6 @@ def test_energy_shapes() -> None:
 
 
 def test_terms_of_the_shipped_files_are_known() -> None:
-    used = {term.name for one in load_chip("loihi1").energy for term in one.terms}
+    sets = (*load_chip("loihi1").energy, *other_hardware())
+    used = {term.name for one in sets for term in one.terms}
     assert used == set(ENERGY_TERMS)

@@ -12,12 +12,14 @@ import numpy as np
 from nmc import __version__, synapse
 from nmc.backends.base import Counts
 from nmc.backends.sim.counts import weight_shape
-from nmc.chip import Chip, EnergySet
+from nmc.chip import Chip, EnergySet, other_hardware
 from nmc.ir import Fixed, FloatNeuron, GradedRelay, InputNeuron, Network, Population
 from nmc.neuron import DECAY_BITS, U_DECAY_OFFSET
 from nmc.partition.check import CoreUse, check_mapping
-from nmc.reports.energy import assumptions, energy_of, total_of, unpriced
-from nmc.reports.model import Accuracy, Activity, Estimate, Peak, Report, Row, VerifiedRun, total_row
+from nmc.reports.energy import Events, assumptions, energy_of, total_of, unpriced
+from nmc.reports.model import Accuracy, Activity, Estimate, Peak, Report, Row, Twin, VerifiedRun, total_row
+from nmc.reports.pace import pace_of
+from nmc.reports.twin import twin_of
 
 
 def kind_of(population: Population) -> str:
@@ -80,9 +82,9 @@ def names_of(network: Network) -> dict[str, str]:
     }
 
 
-def activity_of(network: Network, population: Population, counts: Counts, constants: EnergySet) -> Activity:
-    """One population's share of the counts."""
-    name = population.name
+def activity_of(events: Events, population: Population, constants: EnergySet) -> Activity:
+    """One population's share of what happened."""
+    network, counts, name = events.network, events.counts, population.name
     incoming = network.incoming(name)
     outgoing = network.outgoing(name)
     # The host turns such an input into bias currents: none of its values enters the chip as an event.
@@ -97,7 +99,7 @@ def activity_of(network: Network, population: Population, counts: Counts, consta
         updates=counts.updates.get(name, 0),
         host_macs=sum(counts.host_macs.get(one.name, 0) for one in incoming),
         firing_rate=spikes / chances if chances else None,
-        energy=energy_of(network, population, counts, constants),
+        energy=energy_of(events, population, constants),
     )
 
 
@@ -163,6 +165,7 @@ def build_report(
     uses = () if network.mapping is None else check_mapping(network, chip)
     memory = _memory_of(uses)
     parameters, names = parameters_of(network), names_of(network)
+    events = None if counts is None else Events.of(network, chip, counts)
     rows = tuple(
         Row(
             name=names[one.name],
@@ -175,7 +178,7 @@ def build_report(
             cores=cores_of(network, one),
             memory_bits=memory.get(one.name),
             latency_steps=one.level,
-            activity=None if counts is None else activity_of(network, one, counts, first),
+            activity=None if events is None else activity_of(events, one, first),
         )
         for one in network.populations
     )
@@ -195,7 +198,11 @@ def build_report(
         total=total,
         cores_available=chip.cores,
         peaks=_peaks(uses),
-        estimates=() if counts is None else _estimates(network, chip, counts, first),
+        estimates=() if events is None else _estimates(events, chip, first),
+        others=()
+        if events is None
+        else tuple(_estimate(events, chip, one) for one in other_hardware() if one.joules("synop")),
+        twin=None if events is None else _twin(events),
         accuracy=accuracy,
         assumptions=() if counts is None else assumptions(first, chip.base),
         unpriced=() if counts is None else unpriced(network, first),
@@ -211,7 +218,25 @@ def _constants(chip: Chip, name: str | None) -> EnergySet:
     return chip.energy_set(name)
 
 
-def _estimates(network: Network, chip: Chip, counts: Counts, first: EnergySet) -> tuple[Estimate, ...]:
+def _estimates(events: Events, chip: Chip, first: EnergySet) -> tuple[Estimate, ...]:
     """The run under every set of constants that the chip has, ``first`` before the others."""
     sets = [first, *(one for one in chip.energy if one.name != first.name)]
-    return tuple(Estimate(one.name, one.basis, one.source, total_of(network, counts, one)) for one in sets)
+    return tuple(_estimate(events, chip, one) for one in sets)
+
+
+def _estimate(events: Events, chip: Chip, constants: EnergySet) -> Estimate:
+    return Estimate(
+        constants.name,
+        constants.chip,
+        constants.basis,
+        constants.source,
+        constants.known_error,
+        total_of(events, constants, idle=True),
+        total_of(events, constants),
+        pace_of(events, chip, constants),
+    )
+
+
+def _twin(events: Events) -> Twin:
+    (logic,) = (one for one in other_hardware() if one.joules("add_fp32"))
+    return twin_of(events.network, events.counts, logic)

@@ -16,8 +16,9 @@ from nmc.ir import Fixed, FixedNeuron, Network, Population, Projection
 from nmc.reports import render_junit
 from nmc.reports.document import Document, Table, table_of
 from nmc.reports.gates import METRICS, Gate, Numbers, Verdict, judge
-from nmc.reports.layout import UNKNOWN, format_energy
+from nmc.reports.layout import UNKNOWN
 from nmc.reports.render_junit import Case
+from nmc.reports.units import format_energy
 
 CONTRIBUTORS = 5
 SHOWN_CHANGES = 20

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from nmc.backends.base import Counts
-from nmc.chip import EnergySet
+from nmc.chip import Chip, EnergySet
 from nmc.ir import Conv2d, Dense, GradedRelay, Network, Population, SumPool2d, Synapse
+from nmc.partition.messages import Messages, messages_of
 from nmc.reports.model import Energy
 
-UPDATE = "update_active"
+ACTIVE, IDLE = "update_active", "update_idle"
 SPIKE = "spike"
+MESSAGE, WITHIN, EAST_WEST, NORTH_SOUTH = "message_out", "hop_tile", "hop_east_west", "hop_north_south"
 
 
 def synop_term(synapse: Synapse) -> str:
@@ -18,26 +23,61 @@ def synop_term(synapse: Synapse) -> str:
     return "synop_dense" if isinstance(synapse, Dense) else "synop_sparse"
 
 
-def energy_of(network: Network, population: Population, counts: Counts, constants: EnergySet) -> Energy:
-    """Joules per inference of one population: its incoming synapses, its updates, its own spikes.
+@dataclass(frozen=True, eq=False)
+class Events:
+    """What a run made happen, per population; messages: per inference, {} before mapping."""
+
+    network: Network
+    counts: Counts
+    messages: Mapping[str, Messages]
+
+    @classmethod
+    def of(cls, network: Network, chip: Chip, counts: Counts) -> Events:
+        """The counts of a run, with the messages that its spikes cause on the mapped network."""
+        if network.mapping is None:
+            return cls(network, counts, {})
+        spikes = {name: count / counts.samples for name, count in counts.spikes.items()}
+        return cls(network, counts, messages_of(network, chip, spikes))
+
+
+def energy_of(events: Events, population: Population, constants: EnergySet, *, idle: bool = False) -> Energy:
+    """Joules per inference of one population: incoming synapses, updates, own spikes and their way.
 
     What a set does not price costs nothing; ``unpriced`` says so. An input's own events are not priced.
-    """
 
-    def joules(events: int, term: str) -> float:
-        return events * (constants.joules(term) or 0.0) / counts.samples
+    Args:
+        events: of a run.
+        population: of that network.
+        constants: prices.
+        idle: price updates of neurons that do not fire as idle ones. Which neurons a chip takes for idle is
+            not counted, so that the truth lies between this and the price of active ones.
+    """
+    counts, name = events.counts, population.name
+
+    def joules(number: float, term: str) -> float:
+        return number * (constants.joules(term) or 0.0)
 
     synapse = sum(
         joules(counts.synops.get(one.name, 0), synop_term(one.synapse))
-        for one in network.incoming(population.name)
+        for one in events.network.incoming(name)
     )
-    sent = 0 if population.is_input else counts.spikes.get(population.name, 0)
-    return Energy.of(synapse, joules(counts.updates.get(population.name, 0), UPDATE), joules(sent, SPIKE))
+    updates = counts.updates.get(name, 0)
+    sent = 0 if population.is_input else counts.spikes.get(name, 0)
+    active = min(sent, updates) if idle and constants.joules(IDLE) is not None else updates
+    update = joules(active, ACTIVE) + joules(updates - active, IDLE)
+    way = events.messages.get(name)
+    hop = 0.0
+    if way is not None:
+        hop = joules(way.sent, MESSAGE) + joules(way.sent, WITHIN)
+        hop += joules(way.east_west, EAST_WEST) + joules(way.north_south, NORTH_SOUTH)
+    samples = counts.samples
+    return Energy.of(synapse / samples, update / samples, joules(sent, SPIKE) / samples, hop)
 
 
-def total_of(network: Network, counts: Counts, constants: EnergySet) -> Energy:
+def total_of(events: Events, constants: EnergySet, *, idle: bool = False) -> Energy:
     """The whole network's energy."""
-    return Energy.add([energy_of(network, one, counts, constants) for one in network.populations])
+    network = events.network
+    return Energy.add([energy_of(events, one, constants, idle=idle) for one in network.populations])
 
 
 def assumptions(constants: EnergySet, chip: str) -> tuple[str, ...]:
@@ -49,28 +89,27 @@ def assumptions(constants: EnergySet, chip: str) -> tuple[str, ...]:
         *said,
         "event counts are exact, joules per event are those of the named constants",
         "a graded synaptic operation costs as much as a binary one",
-        "every neuron pays for an active update in each of its T steps",
+        "rows price every update as active; the low end of a range takes neurons that do not fire for idle",
+        "a population's spikes are spread evenly over its cores to count messages and hops",
     )
 
 
 def unpriced(network: Network, constants: EnergySet) -> tuple[str, ...]:
     """What the energies leave out."""
     terms = {synop_term(one.synapse): "synaptic operations" for one in network.projections}
-    terms |= {UPDATE: "neuron updates", SPIKE: "spikes sent"}
+    terms |= {ACTIVE: "neuron updates", SPIKE: "spikes sent"}
+    if network.mapping is not None:
+        terms |= {MESSAGE: "messages sent", EAST_WEST: "hops along rows", NORTH_SOUTH: "hops along columns"}
     missing = [
         f"{what} (no {term} in {constants.name})"
         for term, what in terms.items()
         if constants.joules(term) is None
     ]
+    if network.mapping is None:
+        missing.append("messages and hops (not mapped)")
     if any(isinstance(population.neuron, GradedRelay) for population in network.populations):
         missing.append("sums in relay populations")
     if any(projection.on_host for projection in network.projections):
         missing.append("the host's multiply-accumulates for the first layer")
-    return (
-        *missing,
-        "input injection",
-        "messages and hops between cores",
-        "barriers",
-        "static power",
-        "embedded CPUs",
-    )
+    static = () if constants.static_watts is not None else (f"static power (not in {constants.name})",)
+    return (*missing, "input injection", "barriers", *static, "embedded CPUs")

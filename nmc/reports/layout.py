@@ -6,27 +6,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nmc.reports import prices
 from nmc.reports.document import Column, Document, Table
 from nmc.reports.model import Activity, Energy, Report, Row, VerifiedRun
+from nmc.reports.units import energy_unit, format_memory
 
 UNKNOWN = "-"
-_UNITS = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
-
-
-def energy_unit(joules: float) -> tuple[float, str]:
-    """The unit in which a total reads as a number from 1 to 1000: its size in joules and its name."""
-    return next((unit for unit in _UNITS if abs(joules) >= unit[0]), _UNITS[-1])
-
-
-def format_energy(joules: float) -> str:
-    """Four significant digits with a unit, such as ``12.35 uJ``."""
-    size, name = energy_unit(joules)
-    return f"{joules / size:.4g} {name}"
-
-
-def format_memory(bits: int) -> str:
-    """Bits as KiB, such as ``12.5 KiB``."""
-    return f"{bits / 8192:,.1f} KiB"
 
 
 def _whole(number: int | None) -> str:
@@ -86,6 +71,7 @@ def activity_table(report: Report) -> Table | None:
         joules("synapse", lambda energy: energy.synapse, rank=2),
         joules("update", lambda energy: energy.update, rank=2),
         joules("spike", lambda energy: energy.spike, rank=2),
+        joules("hops", lambda energy: energy.hop, rank=2),
         joules("energy", lambda energy: energy.total),
     )
     title = f"sums over {report.samples:,} samples x {report.steps} steps; energy per inference"
@@ -112,10 +98,7 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
         lines.append(
             ("latency", f"{report.total.latency_steps} steps per sample, a new sample every {report.steps}")
         )
-    for one in report.estimates:
-        constants = f"{one.constants} ({one.basis})"
-        lines.append(("energy/inference", f"{format_energy(one.energy.total)} with {constants}"))
-    lines += [(one.constants, one.source) for one in report.estimates]
+    lines += prices.facts(report)
     lines += [("assumes", text) for text in report.assumptions]
     lines.append(("not priced", ", ".join(report.unpriced)))
     lines += [("verified", _verified(one)) for one in report.verified]
@@ -135,15 +118,6 @@ def _verified(run: VerifiedRun) -> str:
     )
 
 
-def _energy_data(energy: Energy) -> dict[str, float]:
-    return {
-        "energy_synapse_J": energy.synapse,
-        "energy_update_J": energy.update,
-        "energy_spike_J": energy.spike,
-        "energy_J": energy.total,
-    }
-
-
 def _activity_data(activity: Activity) -> dict[str, Any]:
     return {
         "spikes": activity.spikes,
@@ -153,7 +127,7 @@ def _activity_data(activity: Activity) -> dict[str, Any]:
         "graded_synops": activity.graded_synops,
         "updates": activity.updates,
         "host_macs": activity.host_macs,
-        **_energy_data(activity.energy),
+        **prices.energy_data(activity.energy),
     }
 
 
@@ -203,10 +177,10 @@ def data(report: Report) -> dict[str, Any]:
         },
         "total": _row_data(report.total),
         "layers": _layer_data(report.rows),
-        "estimates": [
-            {"constants": one.constants, "basis": one.basis, "source": one.source, **_energy_data(one.energy)}
-            for one in report.estimates
-        ],
+        "energy_range_J": None if report.energy_range is None else list(report.energy_range),
+        "estimates": prices.estimate_data(report.estimates),
+        "other_hardware": prices.estimate_data(report.others),
+        "literature": None if report.twin is None else prices.twin_data(report.twin),
         "assumptions": list(report.assumptions),
         "unpriced": list(report.unpriced),
         "notes": list(report.notes),
@@ -219,5 +193,5 @@ def data(report: Report) -> dict[str, Any]:
 
 def document(report: Report) -> Document:
     """The report for any renderer; schema ``nmc.report/1``."""
-    tables = [structure_table(report), activity_table(report)]
+    tables = [structure_table(report), activity_table(report), prices.price_table(report)]
     return Document("report", data(report), tuple(one for one in tables if one is not None), facts(report))

@@ -10,10 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+Range = tuple[float, float]
+
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules per inference, split by what they were spent on.
+    """Joules per inference, split by what they were spent on; hop: messages and their way between cores.
 
     Every column of a report adds up to its total to the last bit (``add``), and so does every row
     (``of``); only in the total row can the terms miss total_J by the last bit.
@@ -22,12 +24,13 @@ class Energy:
     synapse: float
     update: float
     spike: float
+    hop: float
     total: float
 
     @classmethod
-    def of(cls, synapse: float, update: float, spike: float) -> Energy:
+    def of(cls, synapse: float, update: float, spike: float, hop: float = 0.0) -> Energy:
         """One population's terms; the total is their correctly rounded sum."""
-        return cls(synapse, update, spike, math.fsum((synapse, update, spike)))
+        return cls(synapse, update, spike, hop, math.fsum((synapse, update, spike, hop)))
 
     @classmethod
     def add(cls, energies: Sequence[Energy]) -> Energy:
@@ -36,6 +39,7 @@ class Energy:
             math.fsum(one.synapse for one in energies),
             math.fsum(one.update for one in energies),
             math.fsum(one.spike for one in energies),
+            math.fsum(one.hop for one in energies),
             math.fsum(one.total for one in energies),
         )
 
@@ -85,13 +89,65 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """The run priced with one set of constants. ``basis`` says how the constants were obtained."""
+class Pace:
+    """An estimate with a set's times per event.
+
+    step: seconds, shortest and longest mean step, as barriers have a range. busiest: layers on the core that
+    all wait for. latency: seconds from the first input step until the last step of the sample has left the
+    last population. interval: seconds from one sample to the next. static: joules of static power per
+    sample, None where the set has none.
+    """
+
+    step: Range
+    busiest: str
+    latency: Range
+    interval: Range
+    static: Range | None
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Per inference, joules.
+
+    first_macs: multiply-accumulates of the layers that read analog frames, once; 0 for spike trains.
+    synops: of all other layers, all steps. once, every_step: the literature's formula, with the first layer
+    once and in every step. macs: multiply-accumulates of the same network without spikes, one pass.
+    fp32, int8: arithmetic of that pass.
+    """
 
     constants: str
+    source: str
+    first_macs: int
+    synops: float
+    once: float
+    every_step: float
+    macs: int
+    fp32: float
+    int8: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The run priced with one set of constants.
+
+    device: the hardware that they belong to. basis: how they were obtained; known_error: how far off they are
+    known to be. low: with neurons that do not fire taken for idle; energy: with all taken for active. The
+    truth lies between them. pace: how long a step takes, and static energy; None where the set has no times.
+    """
+
+    constants: str
+    device: str
     basis: str
     source: str
+    known_error: str
+    low: Energy
     energy: Energy
+    pace: Pace | None = None
+
+    @property
+    def range(self) -> Range:
+        """Joules per inference of events, at least and at most; static power comes on top (``pace``)."""
+        return self.low.total, self.energy.total
 
 
 @dataclass(frozen=True)
@@ -145,7 +201,8 @@ class Report:
 
     samples: of the run; None when nothing was run, then no row has an activity and there is no estimate.
     cores_available: None where nothing limits them. peaks: one per limited resource.
-    estimates: the set that prices the rows first, then the chip's other sets. verified: what ``nmc verify``
+    estimates: the set that prices the rows first, then the chip's other sets. others: the same run on other
+    hardware. twin: the literature's formula, and the network without spikes. verified: what ``nmc verify``
     compared.
     """
 
@@ -160,11 +217,19 @@ class Report:
     cores_available: int | None
     peaks: tuple[Peak, ...]
     estimates: tuple[Estimate, ...]
+    others: tuple[Estimate, ...]
+    twin: Twin | None
     accuracy: Accuracy | None
     assumptions: tuple[str, ...]
     unpriced: tuple[str, ...]
     notes: tuple[str, ...]
     verified: tuple[VerifiedRun, ...] = ()
+
+    @property
+    def energy_range(self) -> Range | None:
+        """Joules per inference over all sets of the chip, least and most; None where nothing is priced."""
+        ends = [end for one in self.estimates for end in one.range]
+        return (min(ends), max(ends)) if ends and max(ends) > 0 else None
 
     def to_text(self, width: int = 120) -> str:
         """For a terminal of that width."""

@@ -31,6 +31,7 @@ from nmc.ir import (
     Stage,
     Tile,
 )
+from nmc.partition.messages import Messages, messages_of
 from nmc.partition.tile import partition
 from nmc.reports.build import build_report, kind_of
 from nmc.reports.model import Report
@@ -140,13 +141,24 @@ def test_activity_by_hand() -> None:
 def test_energy_by_hand_with_davies2018() -> None:
     report = build_report(toy(), load_chip("loihi2"), COUNTS, constants="davies2018")
     conv = row_of(report, "a").activity.energy
-    assert conv.synapse == pytest.approx(1000 * 23.6e-12 / 2, rel=1e-12)
-    assert conv.update == pytest.approx(320 * 81e-12 / 2, rel=1e-12)
+    assert conv.synapse == pytest.approx(1000 * 23.6e-12 / 2, rel=1e-12, abs=0)
+    assert conv.update == pytest.approx(320 * 81e-12 / 2, rel=1e-12, abs=0)
     assert conv.spike == 0.0
-    assert conv.total == math.fsum((conv.synapse, conv.update))
-    assert report.total.activity.energy.total == pytest.approx(
-        (1250 * 23.6e-12 + 350 * 81e-12) / 2, rel=1e-12
+    # 20 spikes per sample go to the relay's core and to the readout's; all cores lie in one row, and half of
+    # the spikes come from core 0, half from core 1.
+    hops = 10 * (2 + 1) + 10 * (3 + 2)
+    assert conv.hop == pytest.approx(40 * 1.7e-12 + hops * 3.0e-12, rel=1e-12, abs=0)
+    assert row_of(report, "r").activity.energy.hop == pytest.approx(
+        15 * (1.7e-12 + 3.0e-12), rel=1e-12, abs=0
     )
+    assert conv.total == math.fsum((conv.synapse, conv.update, conv.hop))
+    assert report.total.activity.energy.total == pytest.approx(
+        (1250 * 23.6e-12 + 350 * 81e-12) / 2 + 55 * 1.7e-12 + 95 * 3.0e-12, rel=1e-12, abs=0
+    )
+    # 40 of conv1's updates end in a spike; none of the readout's.
+    low = report.estimates[0].low
+    assert low.update == pytest.approx((40 * 81e-12 + 310 * 52e-12) / 2, rel=1e-12, abs=0)
+    assert (low.synapse, low.hop) == (report.total.activity.energy.synapse, report.total.activity.energy.hop)
     assert any(text.startswith("spikes sent") for text in report.unpriced)
     assert "sums in relay populations" in report.unpriced
 
@@ -154,13 +166,80 @@ def test_energy_by_hand_with_davies2018() -> None:
 def test_energy_by_hand_with_sanafe2025() -> None:
     report = build_report(toy(), load_chip("loihi2"), COUNTS, constants="sanafe2025")
     conv, relay, head = (row_of(report, name).activity.energy for name in ("a", "r", "out"))
-    assert conv.synapse == pytest.approx(1000 * 24.0e-12 / 2, rel=1e-12)
-    assert conv.spike == pytest.approx(40 * 69.3e-12 / 2, rel=1e-12)
-    assert relay.synapse == pytest.approx(40 * 33.6e-12 / 2, rel=1e-12)
-    assert head.synapse == pytest.approx(210 * 35.5e-12 / 2, rel=1e-12)
+    assert conv.synapse == pytest.approx(1000 * 24.0e-12 / 2, rel=1e-12, abs=0)
+    assert conv.spike == pytest.approx(40 * 69.3e-12 / 2, rel=1e-12, abs=0)
+    assert relay.synapse == pytest.approx(40 * 33.6e-12 / 2, rel=1e-12, abs=0)
+    assert head.synapse == pytest.approx(210 * 35.5e-12 / 2, rel=1e-12, abs=0)
     assert row_of(report, "in").activity.energy.spike == 0.0
-    assert [one.constants for one in report.estimates] == ["sanafe2025", "davies2018"]
+    assert conv.hop == pytest.approx(40 * 111.0e-12 + 80 * 3.0e-12, rel=1e-12, abs=0)
+    assert [one.constants for one in report.estimates] == ["sanafe2025", "davies2018", "keras-spiking"]
     assert report.estimates[0].energy == report.total.activity.energy
+    assert report.energy_range == (
+        min(one.low.total for one in report.estimates),
+        max(one.energy.total for one in report.estimates),
+    )
+
+
+def test_hops_by_hand() -> None:
+    """Tiles on routers (0, 0), (0, 1) and (2, 1) of loihi1's mesh, four cores each."""
+    network, chip = toy(), load_chip("loihi1")
+    assert chip.cores_per_tile == 4
+    below = 2 * chip.mesh_columns + 1
+    cores = {"a": 0, "r": 4, "out": 4 * below}
+    tiles = tuple(
+        Tile(one.name, tuple((0, size) for size in one.shape), cores[one.name]) for one in network.compute
+    )
+    found = messages_of(network.with_(mapping=Mapping("loihi1", tiles)), chip, {"a": 20, "r": 15, "out": 0})
+    assert found["a"] == Messages(sent=40, between=40, east_west=20 * 1 + 20 * 1, north_south=20 * 2)
+    assert found["r"] == Messages(sent=15, between=15, east_west=0, north_south=15 * 2)
+    assert set(found) == {"a", "r"}
+
+
+def test_time_by_hand() -> None:
+    report = build_report(toy(), load_chip("loihi2"), COUNTS, constants="davies2018")
+    pace = report.estimates[0].pace
+    # conv1 lies on two cores: half of 1000 operations and of 320 updates, over 2 samples x 5 steps.
+    busiest = (500 * 3.5e-9 + 160 * 8.4e-9) / 10
+    assert pace.busiest == "conv1"
+    assert pace.step == pytest.approx((busiest + 113e-9, busiest + 465e-9), rel=1e-12, abs=0)
+    assert pace.latency == pytest.approx(tuple(one * (3 + 5) for one in pace.step), rel=1e-12, abs=0)
+    assert pace.static == pytest.approx(tuple(104e-3 * one * 5 for one in pace.step), rel=1e-12, abs=0)
+
+
+def test_the_literatures_formula_by_hand() -> None:
+    twin = build_report(toy(), load_chip("loihi2"), COUNTS).twin
+    assert twin.first_macs == 200
+    assert twin.synops == (40 + 90 + 120) / 2
+    assert twin.once == pytest.approx(4.6e-12 * 200 + 0.9e-12 * 125, rel=1e-12, abs=0)
+    assert twin.every_step == pytest.approx(4.6e-12 * 200 * 5 + 0.9e-12 * 125, rel=1e-12, abs=0)
+    # Both dense projections weight one sum.
+    assert twin.macs == 200 + 96
+    assert twin.fp32 == pytest.approx(4.6e-12 * 296, rel=1e-12, abs=0)
+    assert twin.int8 == pytest.approx(0.23e-12 * 296, rel=1e-12, abs=0)
+
+
+def test_other_hardware_by_hand() -> None:
+    others = {one.constants: one for one in build_report(toy(), load_chip("loihi2"), COUNTS).others}
+    assert set(others) == {"truenorth", "spinnaker1", "spinnaker2"}
+    assert others["spinnaker2"].energy.total == pytest.approx(
+        (1250 * 450e-12 + 350 * 2.19e-9) / 2, rel=1e-12, abs=0
+    )
+    truenorth = others["truenorth"]
+    assert truenorth.energy.total == pytest.approx(1250 * 2.3e-12 / 2, rel=1e-12, abs=0)
+    assert truenorth.pace.static == pytest.approx((5 * 64.4e-6, 5 * 64.4e-6), rel=1e-12, abs=0)
+
+
+def test_frady_2020_against_the_two_loihi_sets() -> None:
+    """Table 2 of Frady et al. 2020: 1.33 mJ per query measured, 51.2 to 57.6 M synops, 4.6 M updates."""
+    davies, sanafe = (load_chip("loihi1").energy_set(name) for name in ("davies2018", "sanafe2025"))
+
+    def joules(synop: float, update: float) -> tuple[float, float]:
+        return 51.2e6 * synop + 4.6e6 * update, 57.6e6 * synop + 4.6e6 * update
+
+    low, high = joules(davies.joules("synop"), davies.joules("update_idle"))
+    assert 0.08 < low / 1.33e-3 - 1 < high / 1.33e-3 - 1 < 0.21
+    low, high = joules(sanafe.joules("synop_dense"), sanafe.joules("update_idle"))
+    assert 0.5 < low / 1.33e-3 - 1 < high / 1.33e-3 - 1 < 0.75
 
 
 def test_an_estimate_with_another_chips_constants_says_so() -> None:

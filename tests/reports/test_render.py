@@ -10,7 +10,8 @@ import pytest
 
 from nmc.reports import layout, render_json, render_markdown, render_text
 from nmc.reports.document import Document, table_of
-from nmc.reports.model import Accuracy, Activity, Energy, Estimate, Peak, Report, Row, total_row
+from nmc.reports.model import Accuracy, Activity, Energy, Estimate, Pace, Peak, Report, Row, total_row
+from nmc.reports.units import format_energy
 
 HOSTILE = "a|b <script>alert(1)</script> [bold]x[/] `*_~\\\n\x1b[31m"
 
@@ -47,9 +48,11 @@ def make_report(name: str = "conv1", samples: int | None = 10) -> Report:
         for index, layer in enumerate((name, "fc"))
     )
     total = total_row(rows, 4, samples)
-    priced = (
-        () if total.activity is None else (Estimate("set1", "simulated", "a paper", total.activity.energy),)
-    )
+    priced = ()
+    if total.activity is not None:
+        energy = total.activity.energy
+        pace = Pace((1e-6, 2e-6), name, (4e-6, 8e-6), (4e-6, 8e-6), (1e-9, 2e-9))
+        priced = (Estimate("set1", "loihi1", "simulated", "a paper", "9 %", energy, energy, pace),)
     return Report(
         network=name,
         chip="loihi1",
@@ -62,6 +65,8 @@ def make_report(name: str = "conv1", samples: int | None = 10) -> Report:
         cores_available=128,
         peaks=(Peak("input axons", name, 3, 1024, 4096),),
         estimates=priced,
+        others=(),
+        twin=None,
         accuracy=None if samples is None else Accuracy(10, 0.9, 0.95),
         assumptions=("exact counts",),
         unpriced=("static power",),
@@ -82,7 +87,7 @@ def test_json_columns_add_up() -> None:
     total, layers = document["total"], document["layers"]
     for key in ("neurons", "parameters", "synapses", "cores", "memory_bits", "spikes", "synops", "updates"):
         assert total[key] == sum(layer[key] for layer in layers), key
-    for key in ("energy_J", "energy_synapse_J", "energy_update_J", "energy_spike_J"):
+    for key in ("energy_J", "energy_synapse_J", "energy_update_J", "energy_spike_J", "energy_hop_J"):
         assert total[key] == math.fsum(layer[key] for layer in layers), key
     assert total["latency_steps"] == 2 + 4
     assert document["accuracy"] == {"samples": 10, "integer": 0.9, "float": 0.95}
@@ -105,7 +110,7 @@ def test_markdown_rows_have_as_many_cells_as_titles() -> None:
     lines = make_report(HOSTILE).to_markdown().splitlines()
     tables = [line for line in lines if line.startswith("|")]
     widths = {line.replace(r"\|", "").count("|") for line in tables}
-    assert widths == {10, 12}
+    assert widths == {8, 10, 13}
     assert not any("<script>" in line or "\x1b" in line for line in lines)
 
 
@@ -132,7 +137,7 @@ def test_text_tables_keep_to_the_width(width: int) -> None:
         columns, dropped = render_text.fitting(table, width)
         titles = [one.title for one in table.columns]
         assert sorted([*dropped, *(one.title for one in columns)]) == sorted(titles)
-        assert columns[0].title == "layer"
+        assert columns[0].title in ("layer", "constants")
         if width >= 80:
             rendered = render_text.render(Document("x", {}, (table,)), width).splitlines()
             assert max(map(len, rendered[1:4])) <= width
@@ -155,7 +160,7 @@ def test_text_facts_are_never_wrapped() -> None:
 def test_text_says_accuracy_energy_set_and_unpriced_terms() -> None:
     text = make_report().to_text()
     assert "float 95.00%, integer 90.00% (10 samples)" in text
-    assert "4.2 nJ with set1 (simulated)" in text
+    assert "4.2 nJ (constants of loihi1: set1), without static power" in text
     assert "a paper" in text
     assert "not priced" in text
     assert "static power" in text
@@ -173,7 +178,7 @@ def test_text_says_accuracy_energy_set_and_unpriced_terms() -> None:
     ],
 )
 def test_energy_reads_with_a_unit(joules: float, text: str) -> None:
-    assert layout.format_energy(joules) == text
+    assert format_energy(joules) == text
 
 
 def test_table_without_rows() -> None:
