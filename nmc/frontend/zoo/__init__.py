@@ -27,7 +27,7 @@ class Entry:
 
     build: takes size, width, steps, classes and seed as keywords (converted networks also reset).
     narrow: keywords of a variant small enough for tests. parameters, operations: as published (per step),
-    None where they are not. remark: why a count here differs.
+    None where they are not. remark: why a count here differs. joules: as published, per inference.
     """
 
     build: Callable[..., OpGraph]
@@ -39,6 +39,7 @@ class Entry:
     parameters: float | None = None
     operations: float | None = None
     remark: str = ""
+    joules: float | None = None
 
 
 IF = "IF, threshold 1, hard reset, fires at >="
@@ -103,26 +104,30 @@ def _trained() -> dict[str, Entry]:
     tiny = {**TINY, "steps": 4}
     sew, ms = partial(residual.directly_trained, "add"), partial(residual.directly_trained, "ms")
     entries = {
-        "sew-resnet-34-cifar": Entry(sew, rgb, 6, LIF, REPORT, tiny, 0.47e6, 72.5e6, COUNTED),
-        "ms-resnet-34-cifar": Entry(ms, rgb, 6, LIF, REPORT, tiny, 0.47e6, 72.5e6, COUNTED),
-        "vgg16-cifar": Entry(plain.vgg16_cifar, rgb, 6, LIF, REPORT, SMALL, 14.79e6, 317.0e6, COUNTED),
+        "sew-resnet-34-cifar": Entry(sew, rgb, 6, LIF, REPORT, tiny, 0.47e6, 72.5e6, COUNTED, 14.80e-6),
+        "ms-resnet-34-cifar": Entry(ms, rgb, 6, LIF, REPORT, tiny, 0.47e6, 72.5e6, COUNTED, 8.30e-6),
+        "vgg16-cifar": Entry(
+            plain.vgg16_cifar, rgb, 6, LIF, REPORT, SMALL, 14.79e6, 317.0e6, COUNTED, 64.70e-6
+        ),
     }
-    for name, build in (("sew-resnet-34", sew), ("ms-resnet-34", ms)):
+    for name, build, energy in (("sew-resnet-34", sew, 14.97e-6), ("ms-resnet-34", ms, 8.61e-6)):
         entries[f"{name}-mnist"] = Entry(
-            partial(build, **gray), (1, 32, 32), 6, LIF, REPORT, tiny, 0.46e6, 72.2e6, COUNTED
+            partial(build, **gray), (1, 32, 32), 6, LIF, REPORT, tiny, 0.46e6, 72.2e6, COUNTED, energy
         )
-    ghosts: dict[ghost.Attention, tuple[float, float, str]] = {
-        "": (3.9e6, 6.4e6, COUNTED),
-        "dfc": (4.9e6, 9.7e6, HALF_ATTENTION),
-        "mlp": (4.7e6, 7.1e6, HIDDEN_MLP),
+    ghosts: dict[ghost.Attention, tuple[float, float, str, float]] = {
+        "": (3.9e6, 6.4e6, COUNTED, 1.04e-6),
+        "dfc": (4.9e6, 9.7e6, HALF_ATTENTION, 1.53e-6),
+        "mlp": (4.7e6, 7.1e6, HIDDEN_MLP, 0.96e-6),
     }
-    for attention, (parameters, operations, remark) in ghosts.items():
+    for attention, published in ghosts.items():
         build = partial(ghost.ghostnet, attention)
         name = f"ghostnet-{attention}" if attention else "ghostnet"
         few = {**TINY, "size": 32, "steps": 4, "blocks": 4}
-        entries[name] = Entry(build, rgb, 6, LIF, REPORT, few, parameters, operations, remark)
+        entries[name] = Entry(build, rgb, 6, LIF, REPORT, few, *published)
     vgg = partial(plain.vgg16_cifar, **gray)
-    entries["vgg16-mnist"] = Entry(vgg, (1, 32, 32), 6, LIF, REPORT, SMALL, 14.79e6, 315.8e6, COUNTED)
+    entries["vgg16-mnist"] = Entry(
+        vgg, (1, 32, 32), 6, LIF, REPORT, SMALL, 14.79e6, 315.8e6, COUNTED, 64.63e-6
+    )
     return entries
 
 
