@@ -64,13 +64,14 @@ class Joins(str, enum.Enum):
 
 
 class ExportKind(str, enum.Enum):
-    """What is written: a folder with a Python script for Lava, a file for lava-dl's netx, a NIR file, or test
-    vectors for one."""
+    """What is written: a folder with a Python script for Lava, a file for lava-dl's netx, a NIR file, test
+    vectors for one, or the graph of cores."""
 
     LAVA = "lava"
     NET = "net"
     NIR = "nir"
     NIRDATA = "nirdata"
+    CORES = "cores"
 
 
 ProfileOption = Annotated[
@@ -321,7 +322,7 @@ def report(
 
     if out is not None:
         commands.check_output(out, force, (bundle,) if trace is None else (bundle, trace))
-    document = commands.report_bundle(bundle, trace, constants)
+    document = commands.report_bundle(bundle, trace, constants, drawn=how is Format.HTML)
     if out is None:
         emit(document, how)
     else:
@@ -434,7 +435,8 @@ def export(
         ExportKind,
         typer.Option(
             help="lava: a script for Lava alone; net: a chain as a .net file; nir: a model as a NIR file; "
-            "nirdata: input and spikes of every layer as NIR test vectors."
+            "nirdata: input and spikes of every layer as NIR test vectors; "
+            "cores: the core graph of a bundle as .json or .graphml."
         ),
     ] = ExportKind.LAVA,
     data: Annotated[
@@ -452,13 +454,16 @@ def export(
     """Write a bundle for Lava, where it runs without nmc, bit for bit the same; or a model as a NIR file."""
     from nmc import exporting
 
-    if to in (ExportKind.LAVA, ExportKind.NET):
+    if to in (ExportKind.LAVA, ExportKind.NET, ExportKind.CORES):
         for name, given in (("profile", profile), ("dt", dt), ("weights", weights)):
             if given is not None:
                 raise NmcError(
                     "NMC-U02", name, f"given with --to {to.value}, which takes a bundle", "leave it out"
                 )
-        emit(exporting.export_bundle(source, to.value, out, data, samples, steps, force), how)
+        if to is ExportKind.CORES:
+            emit(exporting.export_cores(source, out, force), how)
+        else:
+            emit(exporting.export_bundle(source, to.value, out, data, samples, steps, force), how)
         return
     model = exporting.Source(source, profile, dt, weights, steps)
     if to is ExportKind.NIR:

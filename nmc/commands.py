@@ -342,9 +342,20 @@ def sweep_model(
 # --- report, check, chips ---------------------------------------------------------------------------
 
 
-def report_bundle(path: Path, trace: Path | None, constants: str | None) -> Document:
-    """The report of a bundle, with what a trace counted."""
+def report_bundle(path: Path, trace: Path | None, constants: str | None, *, drawn: bool = False) -> Document:
+    """The report of a bundle, with what a trace counted; ``drawn``: with pictures of its mapping."""
     bundle = _read_bundle(path)
+    document = _report(bundle, path, trace, constants)
+    if not drawn:
+        return document
+    from nmc.reports.pictures import pictures
+
+    counts = None if trace is None else read_trace(trace).counts
+    spikes = None if counts is None else {name: n / counts.samples for name, n in counts.spikes.items()}
+    return dataclasses.replace(document, pictures=pictures(bundle.network, bundle.chip, spikes))
+
+
+def _report(bundle: Bundle, path: Path, trace: Path | None, constants: str | None) -> Document:
     if trace is None:
         return layout.document(api.report(bundle, constants=constants))
     recorded = read_trace(trace)

@@ -18,6 +18,7 @@ from nmc.frontend.nir_write import DT
 from nmc.frontend.opgraph import OpGraph
 from nmc.ir import IntArray
 from nmc.npzfiles import read_samples
+from nmc.partition.graph import core_graph, to_graphml, to_json
 from nmc.reports.document import Document
 from nmc.running import check_steps
 
@@ -53,6 +54,26 @@ def export_bundle(
         hint = f"python {out / export.SCRIPT}"
     members = {"to": kind, "files": [str(file) for file in files], "run": hint}
     facts = (("written", f"{out} ({len(files)} files)"), ("run it", hint))
+    return Document("export", members, (), facts)
+
+
+def export_cores(path: Path, out: Path, force: bool) -> Document:
+    """Write the core graph of a bundle, spikes per inference by its golden samples; schema ``nmc.export/1``.
+
+    Raises:
+        NmcError: NMC-W01, and NMC-U02 for an ending that is neither ``.json`` nor ``.graphml``.
+    """
+    writers = {".json": to_json, ".graphml": to_graphml}
+    if out.suffix not in writers:
+        raise NmcError("NMC-U02", str(out), "ends neither in .json nor in .graphml", "name such a file")
+    atomic.ensure_writable(out, force=force, inputs=(path,))
+    bundle = api.read(path)
+    x = np.asarray(bundle.golden["x"], np.int64)
+    counts = engine_by_name("reference").run(bundle.network, x, bundle.network.steps).counts
+    cores = core_graph(bundle.network, {name: n / counts.samples for name, n in counts.spikes.items()})
+    atomic.atomic_write(out, writers[out.suffix](cores, bundle.network).encode())
+    members = {"to": "cores", "files": [str(out)], "cores": len(cores.cores), "edges": len(cores.spikes)}
+    facts = (("written", str(out)), ("graph", f"{len(cores.cores):,} cores, {len(cores.spikes):,} edges"))
     return Document("export", members, (), facts)
 
 

@@ -44,10 +44,11 @@ class Document:
     """A result of a command.
 
     kind: the JSON document says ``"schema": "nmc.<kind>/1"``. data: its other members. facts: (what,
-    value) lines below the tables.
+    value) lines below the tables. pictures: SVG of nmc's own making, its texts escaped; only HTML shows them.
     """
 
     kind: str
     data: dict[str, Any]
     tables: tuple[Table, ...] = ()
     facts: tuple[tuple[str, str], ...] = field(default=())
+    pictures: tuple[str, ...] = ()

@@ -7,15 +7,16 @@ viewer's. Layer names are untrusted and escaped.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from nmc.chip import Chip
 from nmc.errors import one_line
 from nmc.ir import Network
-from nmc.partition.graph import tiles_by_core
-from nmc.partition.route import Routing, mesh_shape, positions
+from nmc.partition.check import CoreUse, check_mapping
+from nmc.partition.graph import Traffic, core_graph, tiles_by_core
+from nmc.partition.route import Routing, has_mesh, mesh_shape, positions, route
 from nmc.reports.render_html import escape
 
 CELL = 12
@@ -23,19 +24,34 @@ CELL = 12
 MARGIN = 24
 GOLDEN_ANGLE = 137.508
 """Degrees between the hues of layers that follow each other: neighbours differ, none repeats soon."""
+FAINTEST = 0.25
+"""Opacity of a core that holds next to nothing."""
 LEGEND_ROW = 16
 HEAT = ((255, 255, 230), (253, 174, 97), (165, 0, 38))
 """Colours of an idle, a middling and the busiest link."""
 
 
-def core_map(network: Network, chip: Chip) -> str:
+def pictures(network: Network, chip: Chip, spikes: Traffic | None = None) -> tuple[str, ...]:
+    """The core map and the links of a MAPPED network; () where the chip has no mesh.
+
+    Args:
+        spikes: per inference of each population; by default a uniform rate.
+    """
+    if network.mapping is None or not has_mesh(chip):
+        return ()
+    routing = route(chip, core_graph(network, spikes))
+    return core_map(network, chip, check_mapping(network, chip)), link_map(routing, chip)
+
+
+def core_map(network: Network, chip: Chip, uses: Sequence[CoreUse] = ()) -> str:
     """Every core that is used, in its layer's colour; a core that layers share has stripes of each.
 
     Args:
         network: MAPPED.
         chip: with a mesh; "" without one, as there is nothing to draw.
+        uses: what each core holds: the fuller a core, the stronger its colour.
     """
-    tiles = tiles_by_core(network)
+    tiles, shares = tiles_by_core(network), {use.core: _shares(use) for use in uses}
     if chip.mesh_rows is None or not tiles:
         return ""
     cores = np.array(sorted(tiles), np.int64)
@@ -48,16 +64,23 @@ def core_map(network: Network, chip: Chip) -> str:
         down, right = divmod(core % (chip.cores_per_tile or 1), side)
         size = (CELL - 2) / side
         x, y = MARGIN + c * CELL + 1 + right * size, MARGIN + r * CELL + 1 + down * size
-        width = size / len(tiles[core])
+        width, (full, text) = size / len(tiles[core]), shares.get(core, (1.0, ""))
+        strength = f' fill-opacity="{FAINTEST + (1 - FAINTEST) * full:.2f}"' if core in shares else ""
         for number, tile in enumerate(tiles[core]):
-            title = f"core {core}: {network[tile.population].label}, {tile.size:,} neurons"
+            title = f"core {core}: {network[tile.population].label}, {tile.size:,} neurons{text}"
             shapes.append(
                 f'<rect x="{x + number * width:.2f}" y="{y:.2f}" width="{width:.2f}" height="{size:.2f}"'
-                f' fill="{_hue(hues[tile.population])}"><title>{escape(title)}</title></rect>'
+                f' fill="{_hue(hues[tile.population])}"{strength}><title>{escape(title)}</title></rect>'
             )
     legend = [(network[name].label, _hue(hue)) for name, hue in hues.items()]
     caption = f"{network.name} on {chip.name}: {len(cores):,} cores"
     return _svg(rows, columns, caption, shapes, legend)
+
+
+def _shares(use: CoreUse) -> tuple[float, str]:
+    """How full the core's fullest resource is, 0..1, and every limited resource in words."""
+    shares = {name: one.share for name, one in use.resources().items() if one.share is not None}
+    return max(shares.values(), default=1.0), "".join(f"; {part:.0%} {name}" for name, part in shares.items())
 
 
 def link_map(routing: Routing, chip: Chip) -> str:

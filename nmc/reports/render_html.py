@@ -53,6 +53,7 @@ def page(document: Document) -> str:
 
 
 def render(document: Document) -> str:
-    """A fragment for notebooks: the tables, then the facts as a list."""
+    """A fragment for notebooks: the tables, the facts as a list, then the pictures."""
     items = "".join(f"<li>{escape(what)}: {escape(value)}</li>" for what, value in document.facts)
-    return "".join(map(_table, document.tables)) + f"<ul>{items}</ul>"
+    pictures = "".join(f"<figure>{picture}</figure>" for picture in document.pictures)
+    return "".join(map(_table, document.tables)) + f"<ul>{items}</ul>" + pictures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import networkx
 import nirfiles
 import numpy as np
 import pytest
@@ -56,3 +57,28 @@ def test_a_residual_network_is_no_net_file(
 def test_samples_must_be_positive(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(bundle), "--samples", "0", "-o", str(tmp_path / "out")]) == 2
     assert "NMC-U02 samples" in capsys.readouterr().err
+
+
+def test_the_core_graph(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = tmp_path / "cores.json", tmp_path / "cores.graphml"
+    assert main(["export", str(bundle), "--to", "cores", "-o", str(one)]) == 0
+    assert main(["export", str(bundle), "--to", "cores", "-o", str(two)]) == 0
+    document, graph = json.loads(one.read_text()), networkx.read_graphml(two)
+    assert document["schema"] == "nmc.coregraph/1"
+    assert {str(core["core"]) for core in document["cores"]} == set(graph.nodes)
+    weights = {(str(a), str(b)): spikes for a, b, spikes in document["edges"]}
+    assert weights == {(a, b): data["weight"] for a, b, data in graph.edges(data=True)}
+    assert sum(weights.values()) > 0
+    assert main(["export", str(bundle), "--to", "cores", "-o", str(tmp_path / "cores.txt")]) == 2
+    assert "ends neither in .json nor in .graphml" in capsys.readouterr().err
+
+
+def test_the_html_report_shows_the_mapping(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    assert main(["report", str(bundle), "--format", "html", "-o", str(out)]) == 0
+    page = out.read_text()
+    assert page.count("<figure><svg") == page.count("</svg>") == 2
+    assert "busiest link" in page
+    assert "<script" not in page
+    assert main(["report", str(bundle), "--format", "md", "-o", str(tmp_path / "report.md")]) == 0
+    assert "<svg" not in (tmp_path / "report.md").read_text()

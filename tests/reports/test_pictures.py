@@ -10,11 +10,12 @@ from mapped import Chain
 
 from nmc.chip import load_chip
 from nmc.ir import Network
+from nmc.partition.check import check_mapping
 from nmc.partition.graph import core_graph
 from nmc.partition.place import place
 from nmc.partition.route import route
 from nmc.partition.tile import partition
-from nmc.reports.pictures import core_map, link_map
+from nmc.reports.pictures import core_map, link_map, pictures
 
 CHIP = replace(load_chip("loihi1:kapoho-bay"), neurons_per_core=64)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -42,6 +43,32 @@ def test_every_tile_is_drawn() -> None:
         for tile in network.mapping.tiles
     ]
     assert sorted(drawn) == sorted(expected)
+
+
+def test_a_fuller_core_has_a_stronger_colour_and_says_of_what() -> None:
+    chip, chain = replace(CHIP, neurons_per_core=1024, populations_per_core=1), Chain(2, 12, 12)
+    chain.conv(chain.conv("in", 7), 2)
+    network = place(partition(chain.network(), chip), chip)
+    uses = check_mapping(network, chip)
+    root = ET.fromstring(core_map(network, chip, uses))
+    drawn = {one.find(f"{SVG}title").text: one for one in root.iter(f"{SVG}rect") if len(one)}
+    strength = {}
+    for use in uses:
+        (text,) = (title for title in drawn if title.startswith(f"core {use.core}: "))
+        assert f"; {use.neurons.share:.0%} neurons" in text
+        assert f"; {use.synapse_bits.share:.0%} bits of synapse memory" in text
+        strength[max(one.share for one in use.resources().values())] = float(drawn[text].get("fill-opacity"))
+    assert len(strength) > 1
+    assert [strength[share] for share in sorted(strength)] == sorted(strength.values())
+
+
+def test_both_pictures_of_a_mapping() -> None:
+    network = mapped()
+    cores, links = pictures(network, CHIP, {one.name: 3.0 for one in network.populations})
+    assert cores.startswith("<svg")
+    spikes = {one.name: 3.0 for one in network.populations}
+    assert f"{route(CHIP, core_graph(network, spikes)).spike_hops:,.0f} spike-hops" in links
+    assert pictures(network.with_(mapping=None), CHIP) == ()
 
 
 def test_every_loaded_link_is_drawn_and_the_busiest_is_darkest() -> None:
