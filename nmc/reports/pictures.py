@@ -78,9 +78,10 @@ def core_map(network: Network, chip: Chip, uses: Sequence[CoreUse] = ()) -> str:
 
 
 def _shares(use: CoreUse) -> tuple[float, str]:
-    """How full the core's fullest resource is, 0..1, and every limited resource in words."""
+    """How full the core's fullest resource is, 0..1 (one layer of one is not full), and each in words."""
     shares = {name: one.share for name, one in use.resources().items() if one.share is not None}
-    return max(shares.values(), default=1.0), "".join(f"; {part:.0%} {name}" for name, part in shares.items())
+    full = [share for name, share in shares.items() if name != "populations"]
+    return max(full, default=1.0), "".join(f"; {part:.0%} {name}" for name, part in shares.items())
 
 
 def link_map(routing: Routing, chip: Chip) -> str:
