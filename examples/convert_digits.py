@@ -176,7 +176,7 @@ def row(
 ) -> list[float]:
     """Accuracy at every T in ``STEPS``. Methods that look at T are converted for each."""
     chosen = named(method, **choices)
-    if chosen.scale == "percentile" and not chosen.compensation and chosen.correction == "none":
+    if chosen.scale == "percentile" and chosen.compensation == chosen.correction == "none":
         return accuracies(convert(net, data, max(STEPS), chosen), x, y, STEPS)
     return [accuracies(convert(net, data, t, chosen), x, y, (t,))[0] for t in STEPS]
 

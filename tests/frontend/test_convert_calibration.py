@@ -51,7 +51,7 @@ def error(snn: og.OpGraph, ann: og.OpGraph, x: np.ndarray, steps: int) -> float:
 
 @pytest.mark.parametrize("reset", ["soft", "hard"])
 @pytest.mark.parametrize(
-    "change", [{"compensation": True}, {"correction": "bias"}, {"correction": "potential"}]
+    "change", [{"compensation": "gain"}, {"correction": "bias"}, {"correction": "potential"}, {"refit": True}]
 )
 def test_calibration_comes_closer_to_the_ann(reset: str, change: dict) -> None:
     errors = {True: 0.0, False: 0.0}
@@ -88,9 +88,9 @@ def test_compensation_takes_the_least_change_with_the_least_error() -> None:
     # T = 4, scale 1: an input of 0.9 gives 3 spikes, an error of 0.15; from a gain of 1.2 on 4 spikes, 0.1.
     # Gains so large that 1.0 fires 4 times too are no better for it.
     data = np.array([[1.0], *[[0.9]] * 40])
-    snn = convert(unit(), data, 4, "max", compensation=True, place="thresholds", v0=0.5)
-    plain_ = convert(unit(), data, 4, "max", compensation=False, place="thresholds", v0=0.0)
-    tuned = convert(unit(), data, 4, "max", compensation=True, place="thresholds", v0=0.0)
+    snn = convert(unit(), data, 4, "max", compensation="gain", place="thresholds", v0=0.5)
+    plain_ = convert(unit(), data, 4, "max", compensation="none", place="thresholds", v0=0.0)
+    tuned = convert(unit(), data, 4, "max", compensation="gain", place="thresholds", v0=0.0)
     assert plain_.nodes["relu"].threshold.item() == 1.0
     assert tuned.nodes["relu"].threshold.item() == pytest.approx(1 / 1.2)
     # From half a threshold 0.9 gives floor(0.5 + 3.6) = 4 spikes with a gain of 1, as with any up to 2.5.

@@ -17,6 +17,7 @@ ScaleRule = Literal["percentile", "least-error"]
 PoolRule = Literal["gated", "or", "average"]
 ResetKind = Literal["soft", "hard"]
 Correction = Literal["none", "bias", "potential"]
+Compensation = Literal["none", "gain", "fit"]
 ScalePlace = Literal["weights", "thresholds"]
 
 
@@ -34,8 +35,10 @@ class Method:
         every step instead: after T steps of a steady input both have added up to the same.
     reset: "soft" subtracts the threshold; "hard" sets v to 0, which is all that Loihi's stock neuron can do.
     shortcut: identity shortcuts carry max_1 / max_3 (Hu); False leaves them 1 and is only for comparison.
-    compensation: search, layer by layer, the gain that brings the rates closest to the activations.
+    compensation: search, layer by layer, the factor on the input that brings the rates closest to the
+        activations ("gain", Hu), or some multiple of the rates ("fit"), which is what a spike counts then.
     correction: what takes the remaining mean error of each channel: its bias, its initial potential.
+    refit: fit the weights of every layer to the rates that arrive (``refit.py``).
     pool: max pools become neurons on differences of rates ("gated"), a logical OR of the spikes, or an
         average pool.
     """
@@ -48,8 +51,9 @@ class Method:
     starts: bool = True
     reset: ResetKind = "soft"
     shortcut: bool = True
-    compensation: bool = False
+    compensation: Compensation = "none"
     correction: Correction = "none"
+    refit: bool = False
     pool: PoolRule = "gated"
 
     def __post_init__(self) -> None:
@@ -72,6 +76,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "scale": ("percentile", "least-error"),
     "place": ("weights", "thresholds"),
     "reset": ("soft", "hard"),
+    "compensation": ("none", "gain", "fit"),
     "correction": ("none", "bias", "potential"),
     "pool": ("gated", "or", "average"),
 }
@@ -79,11 +84,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 METHODS: dict[str, Method] = {
     "max": Method(percentile=100.0),
     "percentile": Method(),
-    "hu": Method(compensation=True),
+    "hu": Method(compensation="gain"),
     "half": Method(percentile=99.0, v0=0.5),
     "least-error": Method(scale="least-error", v0=0.5),
-    "auto": Method(scale="least-error", per_channel=True, v0=0.5, correction="bias"),
-    "hard": Method(scale="least-error", reset="hard", compensation=True, correction="bias"),
+    "auto": Method(scale="least-error", per_channel=True, v0=0.5, correction="bias", refit=True),
+    "hard": Method(scale="least-error", reset="hard", compensation="fit", refit=True),
 }
 """max, percentile: Rueckauer. hu: Hu. half, least-error: v0 as in QCFS, on any ANN. auto, hard: the best
 measured on validation images with a soft and with a hard reset (``benchmarks/conversion.py``)."""
