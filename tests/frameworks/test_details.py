@@ -336,6 +336,8 @@ def test_norse(name):
 
 def test_norse_refusals():
     nt = pytest.importorskip("norse.torch")
+    with pytest.raises(NmcError, match=r"LIFRefracCell is not supported.*supported are LIFBoxCell"):
+        trace(nt.SequentialState(nn.Linear(10, 20), nt.LIFRefracCell()), VECTOR)
     with pytest.raises(NmcError, match="LSNNCell is not supported"):
         trace(nt.SequentialState(nn.Linear(10, 20), nt.LSNNCell()), VECTOR)
     with pytest.raises(NmcError, match=r"has dt = 0.001 s, 0.01 s"):
