@@ -22,9 +22,13 @@ from nmc.rules import verify
 SAMPLES, STEPS = 3, 5
 
 
-def network_of(seed: int, *, on_host: bool = False, **features: bool) -> tuple[Network, IntArray]:
+def network_of(
+    seed: int, *, on_host: bool = False, loops: bool = False, **features: bool
+) -> tuple[Network, IntArray]:
     """A random quantized residual network, and samples for it."""
     free = gen.float_network(seed, STEPS, **features)
+    if loops:
+        free = gen.with_loops(free, seed)
     if on_host:
         free = current_input(free)
     network = gen.quantize(timing.balance(free, (62, 62, 1)[seed % 3]))
@@ -91,7 +95,7 @@ def many(name: str, count: int, start: int = 0) -> int:
     """Compare networks ``start`` to ``start + count`` with the reference; 1 where one differs."""
     values = failed = 0
     for seed in range(start, start + count):
-        network, x = network_of(seed, on_host=seed % 3 == 1)
+        network, x = network_of(seed, on_host=seed % 3 == 1, loops=seed % 4 == 3)
         result = compare(network, x, STEPS, engine("reference"), engine(name))
         values += result.compared
         if not result.passed:

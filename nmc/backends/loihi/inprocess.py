@@ -7,7 +7,6 @@ from typing import Any
 
 from nmc.backends.base import Trace
 from nmc.backends.loihi import readback
-from nmc.backends.loihi.lower import lower
 from nmc.backends.loihi.program import Program
 from nmc.backends.loihi.run import unavailable
 from nmc.errors import NmcError
@@ -48,6 +47,9 @@ class InProcessLavaEngine:
             NmcError: NMC-E01 when Lava is not there or cannot be imported into this process.
         """
         models = in_process_models(self.name)
-        program = lower(network, x, steps).keep_states_of(readback.states_needed(network, record))
-        kept = models(program).run()
-        return readback.trace(network, x, steps, record, lambda name, what: kept[name, what])
+
+        def run(program: Program) -> readback.Recorded:
+            kept = models(program).run()
+            return lambda name, what: kept[name, what]
+
+        return readback.trace(network, x, steps, record, run)

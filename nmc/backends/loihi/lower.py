@@ -49,7 +49,7 @@ def lower(network: Network, x: IntArray, steps: int) -> Program:
     """The Lava processes that run N samples of ``steps`` steps back to back.
 
     Args:
-        network: stage QUANTIZED or MAPPED.
+        network: stage QUANTIZED or MAPPED; one that remembers only runs one sample (``timing.sessions``).
         x: encoded input, (N, *shape) frames or (N, T, *shape) trains.
         steps: T.
 
@@ -59,6 +59,8 @@ def lower(network: Network, x: IntArray, steps: int) -> Program:
     if network.stage < Stage.QUANTIZED:
         raise InternalError(f"Lava needs a quantized network, got {network.stage.name}")
     samples = len(x)
+    if samples > 1 and network.remembers:
+        raise InternalError("a network with loops runs one sample at a time")
     total = timing.total_steps(network, samples, steps)
     chip = [p for p in network.projections if not p.on_host]
     feeding = {p.source for p in chip}
@@ -67,7 +69,9 @@ def lower(network: Network, x: IntArray, steps: int) -> Program:
     names = {source.name for source in sources} | {cell.name for cell in neurons}
     order = tuple(population.name for population in network.populations if population.name in names)
     synapses = tuple(synapses_of(network, projection) for projection in chip)
-    return Program(total, steps, samples, order, sources, neurons, synapses)
+    # A lone sample is cleared once, at its start.
+    interval = total if network.remembers else steps
+    return Program(total, interval, samples, order, sources, neurons, synapses)
 
 
 def _source(network: Network, population: Population, x: IntArray, steps: int, total: int) -> Source:
@@ -100,6 +104,10 @@ def _neurons(network: Network, population: Population, x: IntArray) -> Neurons:
     if encode.has_host_input(network, population):
         host_bias = quirks.checked_bias(encode.host_mantissas(network, population, x), population.label)
         mant = host_bias[0]
+    waits = not timing.has_started(network, population, 0) and bool(np.any(mant))
+    if waits:
+        host_bias = frozen(np.broadcast_to(mant, (1, *shape)), np.int64)
+        mant = zero
     custom = "SoftLIF" if neuron.reset is Reset.SUBTRACT else "HardLIF"
     vth = frozen(quirks.NEVER, np.int64) if neuron.vth is None else neuron.vth.mant
     return Neurons(
@@ -115,6 +123,7 @@ def _neurons(network: Network, population: Population, x: IntArray) -> Neurons:
         bias_mant=quirks.checked_bias(frozen(np.broadcast_to(mant, shape)), population.label),
         bias_exp=exp,
         host_bias=host_bias,
+        waits=waits,
     )
 
 

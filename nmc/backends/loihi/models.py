@@ -86,6 +86,15 @@ def step(model: Any) -> None:
     model.run_spk()
 
 
+def _next_sums(synapse: Any) -> Array:
+    """What a synapse's model sends in its next step, in the shape of its port; see the ``run_spk`` of
+    lava-nc 0.10, ``proc/dense``, ``proc/sparse`` and ``proc/conv`` ``/models.py``."""
+    held = getattr(synapse, "a_buf", None)
+    if held is None:
+        held = synapse.a_buff
+    return np.asarray(held if held.shape == synapse.a_out.shape else held[:, 0])
+
+
 class InProcessLava:
     """All models of a program, stepped together."""
 
@@ -95,12 +104,18 @@ class InProcessLava:
         inputs: dict[str, list[Wire]] = {name: [] for name in program.order}
         self._feeding: dict[str, list[Any]] = {name: [] for name in program.order}
         self._read = {name: wires[0] for name, wires in outputs.items()}
+        self._closing: list[tuple[Any, Wire]] = []
+        place = {name: index for index, name in enumerate(program.order)}
         for synapse in program.synapses:
             spikes, sums = Wire("s_in", to_synapse(synapse)), Wire("a_out", to_target(synapse))
             outputs[synapse.source].append(spikes)
             inputs[synapse.target].append(sums)
             model = model_of(build.synapse_process(synapse), {"s_in": [spikes], "a_out": [sums]})
-            self._feeding[synapse.target].append(model)
+            if place[synapse.source] < place[synapse.target]:
+                self._feeding[synapse.target].append(model)
+            else:
+                self._closing.append((model, sums))
+                sums.send(_next_sums(model))
         self.models: dict[str, Any] = {}
         for source in program.sources:
             process = build.source_process(source)
@@ -123,6 +138,11 @@ class InProcessLava:
             for synapse in self._feeding[name]:
                 step(synapse)
             step(self.models[name])
+        for synapse, sums in self._closing:
+            # A loop's synapse hears its source after its target has taken the step; what it then holds is
+            # what it would send first of all in the next one.
+            step(synapse)
+            sums.send(_next_sums(synapse))
         self._done += 1
 
     def spikes(self, name: str) -> Array:

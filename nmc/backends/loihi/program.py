@@ -34,8 +34,9 @@ class Neurons:
     """A neuron process in torch's axis order.
 
     du, dv, vth, v0, drop: one number or one per neuron; drop is what a soft reset subtracts. host_bias:
-    (N, *shape) mantissas that the host writes before each sample, or None. u and v are recorded only
-    where ``states`` says so.
+    (N, *shape) mantissas that the host writes before each sample, or None; ``waits``: before the first one
+    too, until when there is no bias (``timing.has_started``). u and v are recorded only where ``states``
+    says so.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Neurons:
     bias_exp: int = 0
     host_bias: IntArray | None = None
     states: bool = False
+    waits: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,7 @@ class Synapses:
 class Program:
     """Processes of one run. steps: chip steps in all; interval: T, the distance of two samples.
 
-    order: names of sources and neurons such that everything comes after what feeds it.
+    order: names of sources and neurons such that everything comes after what feeds it, but for loops.
     """
 
     steps: int
@@ -98,12 +100,12 @@ class Program:
         """{chip steps done: [(population, sample)]}: what the host writes before which step.
 
         Sample n starts at a population of level L with chip step n * T + L + 1; the biases of sample 0
-        are there from the start.
+        are there from the start, unless the population waits.
         """
         writes: dict[int, list[tuple[str, int]]] = {}
         for cell in self.neurons:
             if cell.host_bias is not None:
-                for sample in range(1, self.samples):
+                for sample in range(0 if cell.waits else 1, self.samples):
                     writes.setdefault(sample * self.interval + cell.level, []).append((cell.name, sample))
         return writes
 

@@ -12,6 +12,8 @@ from nmc import timing
 from nmc.backends import encode
 from nmc.backends.base import Trace
 from nmc.backends.collect import Collector
+from nmc.backends.loihi.lower import lower
+from nmc.backends.loihi.program import Program
 from nmc.ir import FixedNeuron, IntArray, Network, Population
 
 Recorded = Callable[[str, str], npt.NDArray[Any]]
@@ -24,9 +26,23 @@ def states_needed(network: Network, record: Collection[str]) -> set[str]:
     return {p.name for p in network.compute if p.name in names and isinstance(p.neuron, FixedNeuron)}
 
 
-def trace(network: Network, x: IntArray, steps: int, record: Collection[str], recorded: Recorded) -> Trace:
-    """Shift every population by its level, count, and read the outputs."""
+def trace(
+    network: Network,
+    x: IntArray,
+    steps: int,
+    record: Collection[str],
+    run: Callable[[Program], Recorded],
+) -> Trace:
+    """Run all samples, shift every population by its level, count, and read the outputs.
+
+    Args:
+        run: runs a program and keeps what it recorded; called once per session (``timing.sessions``).
+    """
     samples = len(x)
+    sessions = []
+    for part in timing.sessions(network, samples):
+        program = lower(network, x[part], steps).keep_states_of(states_needed(network, record))
+        sessions.append((part.stop - part.start, run(program)))
     collector = Collector(network, samples, steps, record)
     with_states = states_needed(network, record)
 
@@ -35,7 +51,11 @@ def trace(network: Network, x: IntArray, steps: int, record: Collection[str], re
             return encode.train_of(network, x, steps)
         if what != "spikes" and population.name not in with_states:
             return np.broadcast_to(np.int32(0), (samples, steps, *population.shape))
-        return timing.to_sample_time(recorded(population.name, what), population.time, samples, steps)
+        name, level = population.name, population.time
+        parts = [
+            timing.to_sample_time(recorded(name, what), level, count, steps) for count, recorded in sessions
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     for population in network.populations:
         collector.add(population.name, *(array(population, what) for what in ("spikes", "u", "v")))

@@ -26,7 +26,6 @@ from nmc.backends.base import Trace
 from nmc.backends.loihi import program as programs
 from nmc.backends.loihi import readback
 from nmc.backends.loihi.child import shared_memory_prefix
-from nmc.backends.loihi.lower import lower
 from nmc.backends.loihi.program import Program
 from nmc.errors import NmcError
 from nmc.ir import IntArray, Network
@@ -95,18 +94,21 @@ class LavaEngine:
         problem = unavailable()
         if problem is not None:
             raise problem
-        program = lower(network, x, steps).keep_states_of(readback.states_needed(network, record))
-        index = {cell.name: number for number, cell in enumerate(program.neurons)}
         with tempfile.TemporaryDirectory(prefix="nmc-lava-") as name:
-            folder = Path(name)
-            programs.write(program, folder)
-            self._run_child(folder, self._limit_s or time_limit_s(program))
+            return readback.trace(network, x, steps, record, lambda program: self.session(program, name))
 
-            def recorded(population: str, what: str) -> npt.NDArray[np.int32]:
-                path = folder / "out" / str(index[population]) / f"{what}.npy"
-                return np.asarray(np.load(path, allow_pickle=False))
+    def session(self, program: Program, parent: str) -> readback.Recorded:
+        """Run one program in a child of its own; what it recorded stays in a folder in ``parent``."""
+        folder = Path(tempfile.mkdtemp(dir=parent))
+        programs.write(program, folder)
+        self._run_child(folder, self._limit_s or time_limit_s(program))
+        index = {cell.name: number for number, cell in enumerate(program.neurons)}
 
-            return readback.trace(network, x, steps, record, recorded)
+        def recorded(population: str, what: str) -> npt.NDArray[np.int32]:
+            path = folder / "out" / str(index[population]) / f"{what}.npy"
+            return np.asarray(np.load(path, allow_pickle=False))
+
+        return recorded
 
     def _run_child(self, folder: Path, limit_s: float) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -7,7 +7,8 @@ what a mapping leaves out or sends to the wrong place is then missing from the r
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import tempfile
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +18,9 @@ import numpy.typing as npt
 from nmc.backends.base import Trace
 from nmc.backends.loihi import quirks, readback
 from nmc.backends.loihi.inprocess import in_process_models
-from nmc.backends.loihi.lower import lower, synapse_matrix
+from nmc.backends.loihi.lower import synapse_matrix
 from nmc.backends.loihi.program import Neurons, Program, Synapses
+from nmc.backends.loihi.run import LavaEngine
 from nmc.ir import Dense, Fixed, IntArray, Network, Projection, Shape, frozen
 
 Array = npt.NDArray[Any]
@@ -127,25 +129,57 @@ def _between(network: Network, projection: Projection, parts: dict[str, tuple[Pa
 
 
 class TiledLavaEngine:
-    """Lava's process models, one group per core tile; see ``backends.base.Engine``."""
+    """Lava's process models, one group per core tile; see ``backends.base.Engine``.
+
+    Args:
+        runtime: Lava's runtime, which then runs the groups in processes of their own; by default they run in
+            this process.
+    """
 
     name = "lava-tiles"
+
+    def __init__(self, runtime: LavaEngine | None = None) -> None:
+        self._runtime = runtime
 
     def run(self, network: Network, x: IntArray, steps: int, record: Collection[str] = ()) -> Trace:
         """See ``backends.base.Engine.run``.
 
         Raises:
-            NmcError: NMC-E01 when Lava is not there or cannot be imported into this process.
+            NmcError: NMC-E01 when Lava is not there or cannot be imported into this process; with a runtime,
+                those of ``LavaEngine.run``.
         """
-        models = in_process_models(self.name)
-        whole = lower(network, x, steps).keep_states_of(readback.states_needed(network, record))
-        kept = models(split(network, whole)).run()
-        parts = parts_of(network)
+        if self._runtime is None:
+            models = in_process_models(self.name)
+
+            def in_process(program: Program) -> readback.Recorded:
+                kept = models(program).run()
+                return lambda name, what: kept[name, what]
+
+            return _trace(network, x, steps, record, in_process)
+        runtime = self._runtime
+        with tempfile.TemporaryDirectory(prefix="nmc-lava-") as folder:
+            return _trace(network, x, steps, record, lambda program: runtime.session(program, folder))
+
+
+def _trace(
+    network: Network,
+    x: IntArray,
+    steps: int,
+    record: Collection[str],
+    run: Callable[[Program], readback.Recorded],
+) -> Trace:
+    """Run the split program and put the tiles' records together."""
+    parts = parts_of(network)
+
+    def whole(program: Program) -> readback.Recorded:
+        of_tile = run(split(network, program))
 
         def recorded(name: str, what: str) -> Array:
-            array = np.zeros((whole.steps, *network[name].shape), np.int32)
+            array = np.zeros((program.steps, *network[name].shape), np.int32)
             for part in parts[name]:
-                np.moveaxis(array, 0, -1)[part.slices] = np.moveaxis(kept[part.name, what], 0, -1)
+                np.moveaxis(array, 0, -1)[part.slices] = np.moveaxis(of_tile(part.name, what), 0, -1)
             return array
 
-        return readback.trace(network, x, steps, record, recorded)
+        return recorded
+
+    return readback.trace(network, x, steps, record, whole)
