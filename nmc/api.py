@@ -45,6 +45,7 @@ from nmc.reports import layout
 from nmc.reports.build import build_report
 from nmc.reports.fidelity import LayerFit, compare_layers
 from nmc.reports.model import Report
+from nmc.reports.neurobench import NeuroBench, measure
 from nmc.running import check_steps, run, runnable
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ __all__ = [
     "export",
     "fit",
     "load",
+    "neurobench",
     "read",
     "report",
     "run",
@@ -434,6 +436,37 @@ def verify(
             encoded = np.concatenate([encoded, golden.random_input(network, samples - len(encoded), 1)])
     t = check_steps(network.steps if steps is None else steps)
     return compare(network, encoded, t, engine_by_name(engine), engine_by_name(against))
+
+
+def neurobench(
+    model: Any,
+    x: npt.ArrayLike | None = None,
+    y: npt.ArrayLike | None = None,
+    *,
+    profile: str | None = None,
+    dt: float | None = None,
+    steps: int | None = None,
+) -> NeuroBench:
+    """NeuroBench's metrics of a model before any chip, under NeuroBench's names; see ``reports.neurobench``.
+
+    Args:
+        model: as for ``load``, or a torch module, whose own parameters and buffers are then counted.
+        x, y: samples and labels; without samples there are static metrics only.
+        profile, dt, steps: see ``load``.
+    """
+    labels = None if y is None else np.asarray(y, np.int64)
+    if isinstance(model, str | Path | OpGraph):
+        return measure(load(model, profile, dt, steps=steps), x, labels, steps)
+    from nmc.frontend.trace import trace  # heavy, and only modules need it
+
+    samples = None if x is None else np.asarray(x)
+    parameters = [one.numel() for one in model.parameters()]
+    held = [one.numel() * one.element_size() for one in (*model.parameters(), *model.buffers())]
+    if samples is None:
+        raise NmcError("NMC-U02", "x", "a module is traced with a sample", "give x")
+    shape = samples.shape[2:] if steps is not None and samples.shape[1] == steps else samples.shape[1:]
+    graph = trace(model, shape, steps=steps)
+    return measure(graph, samples, labels, steps, (sum(parameters), sum(held)))
 
 
 def report(bundle: Bundle, trace: Trace | None = None, **facts: Any) -> Report:

@@ -152,7 +152,7 @@ def _loop(
     samples = len(next(iter(values.values())))
     found = {name: np.zeros((samples, steps, *graph.shapes[name]), dtype) for name in segment}
     cells = {
-        name: _Cell(op, samples, graph.shapes[name], dtype)
+        name: Cell(op, samples, graph.shapes[name], dtype)
         for name in segment
         if isinstance(op := graph.nodes[name], og.Neuron)
     }
@@ -243,15 +243,15 @@ def fire(op: og.Neuron, x: Array, steps: int, dtype: npt.DTypeLike = np.float64)
 
     The update is the normal form in ``opgraph.Neuron``.
     """
-    cell = _Cell(op, len(x), x.shape[2:], dtype)
+    cell = Cell(op, len(x), x.shape[2:], dtype)
     result = np.empty((len(x), steps, *x.shape[2:]), dtype)
     for t in range(steps):
         result[:, t] = cell.step(x[:, t if x.shape[1] > 1 else 0])
     return result
 
 
-class _Cell:
-    """A neuron op with its state, (N, *shape)."""
+class Cell:
+    """A neuron op with its state, (N, *shape); ``v`` is the membrane potential after the last step."""
 
     def __init__(self, op: og.Neuron, samples: int, shape: Shape, dtype: npt.DTypeLike) -> None:
         self._op, self._dtype = op, dtype
@@ -262,16 +262,16 @@ class _Cell:
         }
         self._leak = (1 - self._p["keep_v"]) * self._p["v_leak"]
         self._u: Array = np.zeros((samples, *shape), dtype)
-        self._v: Array = np.broadcast_to(self._p["v0"], self._u.shape).copy()
+        self.v: Array = np.broadcast_to(self._p["v0"], self._u.shape).copy()
         self._spikes: Array = np.zeros_like(self._u)
 
     def step(self, x: Array) -> Array:
         """What the neuron sends on input (N, *shape): spikes, or the potential if it never fires."""
         op, p = self._op, self._p
         self._u = p["keep_u"] * self._u + p["w_in"] * x
-        v: Array = p["keep_v"] * self._v + p["gain"] * self._u + self._leak
+        v: Array = p["keep_v"] * self.v + p["gain"] * self._u + self._leak
         if op.threshold is None:
-            self._v = v
+            self.v = v
             return v
         threshold = p["threshold"]
         if op.reset is ResetRule.SUBTRACT_NEXT:
@@ -284,7 +284,7 @@ class _Cell:
             v = np.where(over, p["v_reset"], v)
         elif op.reset is ResetRule.SUBTRACT:
             v = v - self._spikes * threshold
-        self._v = v
+        self.v = v
         return self._spikes
 
 
