@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 from dataclasses import replace
 
 import gen
 import numpy as np
+import partitions
 import pytest
 
 from nmc import timing
@@ -15,33 +14,14 @@ from nmc.backends.compare import compare
 from nmc.backends.loihi.lower import lower
 from nmc.backends.loihi.tiles import TiledLavaEngine, split
 from nmc.backends.sim.reference import ReferenceEngine
-from nmc.ir import IntArray, Mapping, Network, Stage, Tile
-from nmc.rules import verify
+from nmc.ir import IntArray, Mapping, Network
 
 SAMPLES, STEPS = 2, 4
 
 
-def cut(network: Network, seed: int) -> Network:
-    """A random mapping: every axis of every population cut at random places."""
-    rng = random.Random(seed)
-    tiles: list[Tile] = []
-    for population in network.compute:
-        axes = []
-        for size in population.shape:
-            inner = rng.sample(range(1, size), min(size - 1, rng.choice([0, 1, 1, 2])))
-            edges = [0, *sorted(inner), size]
-            axes.append(list(itertools.pairwise(edges)))
-        for index in np.ndindex(*map(len, axes)):
-            ranges = tuple(axis[i] for axis, i in zip(axes, index, strict=True))
-            tiles.append(Tile(population.name, ranges, len(tiles)))
-    mapped = network.with_(stage=Stage.MAPPED, mapping=Mapping("none", tuple(tiles)))
-    verify(mapped, Stage.MAPPED)
-    return mapped
-
-
 def mapped(seed: int) -> tuple[Network, IntArray]:
     network = gen.quantize(timing.balance(gen.float_network(seed, STEPS), 62))
-    return cut(network, seed), gen.stimulus(network, SAMPLES, STEPS, seed)
+    return partitions.cut(network, seed), gen.stimulus(network, SAMPLES, STEPS, seed)
 
 
 @pytest.mark.parametrize("seed", range(5))
