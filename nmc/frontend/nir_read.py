@@ -15,6 +15,7 @@ import numpy.typing as npt
 from nmc.errors import NmcError
 from nmc.frontend import nir_semantics
 from nmc.frontend import opgraph as og
+from nmc.frontend import padding as paddings
 from nmc.frontend.nir_expand import delay_op, expand
 from nmc.frontend.nir_file import read_raw
 from nmc.frontend.nir_loops import PREVIOUS, loop_findings, with_delays
@@ -206,25 +207,17 @@ def _conv(name: str, node: RawNode, source: Shape) -> og.Conv2d:
 def _named_padding(
     name: str, padding: str, weight: npt.NDArray[np.float64], stride: og.Pair, dilation: og.Pair
 ) -> tuple[npt.NDArray[np.float64], og.Pair]:
-    """'valid' and 'same' as numbers. torch pads an even kernel by one more at the end; a leading row or
-    column of zero weights makes that symmetric."""
+    """'valid' and 'same' as numbers."""
     if padding == "valid":
         return weight, (0, 0)
     if padding != "same":
         raise NmcError("NMC-F04", name, f"padding {padding!r:.40}", "expected 'same', 'valid' or numbers")
     if stride != (1, 1):
         raise NmcError("NMC-F04", name, f"padding 'same' with stride {stride}", "expected stride 1")
-    pads = []
-    for axis in (0, 1):
-        total = dilation[axis] * (weight.shape[2 + axis] - 1)
-        if total % 2:
-            if dilation[axis] != 1:
-                raise NmcError("NMC-G05", name, "padding 'same' of a dilated even kernel", "pad by numbers")
-            extra = [(0, 0)] * 4
-            extra[2 + axis] = (1, 0)
-            weight, total = np.pad(weight, extra), total + 1
-        pads.append(total // 2)
-    return weight, (pads[0], pads[1])
+    equal = paddings.same(weight, dilation)
+    if equal is None:
+        raise NmcError("NMC-G05", name, "padding 'same' of a dilated even kernel", "pad by numbers")
+    return equal
 
 
 def _flatten(name: str, node: RawNode, source: Shape) -> og.Flatten:

@@ -145,9 +145,12 @@ LAYERS: dict[str, tuple[tuple[int, ...], nn.Module]] = {
     "ReLU": (MAP, nn.ReLU()),
     "Identity": (MAP, nn.Sequential(nn.Identity(), nn.ReLU(inplace=True), nn.Dropout2d())),
     "ZeroPad2d": (MAP, nn.ZeroPad2d((1, 1, 2, 2))),
+    "ZeroPad2d, one side": (MAP, nn.Sequential(nn.ZeroPad2d((0, 1, 2, 1)), nn.Conv2d(C, 3, 3, stride=2))),
+    "Conv2d same, even kernel": (MAP, nn.Conv2d(C, 6, (2, 4), padding="same")),
 }
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(name):
     shape, layer = LAYERS[name]

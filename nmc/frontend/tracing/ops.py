@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmc.frontend import opgraph as og
+from nmc.frontend import padding as paddings
 from nmc.frontend.opgraph import Pair
 from nmc.frontend.tracing import layout
 from nmc.frontend.tracing.layout import TIME, UNIT
@@ -42,19 +43,17 @@ def convolution(
     groups: int = 1,
 ) -> og.Conv2d:
     """The op of a 2-D convolution; padding a number, a pair, "valid" or "same"."""
-    kernel = (int(weight.shape[2]), int(weight.shape[3]))
     dilation = pair(dilation)
     if padding == "valid":
         padding = 0
+    values = tr.constant(weight, "weight")
     if padding == "same":
-        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        if any(n % 2 for n in total):
-            tr.refuse(
-                "padding 'same' with an even kernel pads one side more than the other", "pad with a number"
-            )
-        padding = tuple(n // 2 for n in total)
+        equal = paddings.same(values, dilation)
+        if equal is None:
+            tr.refuse("padding 'same' of a dilated even kernel", "pad with a number")
+        values, padding = equal
     return og.Conv2d(
-        tr.constant(weight, "weight"),
+        values,
         None if bias is None else tr.constant(bias, "bias"),
         pair(stride),
         pair(padding),
@@ -366,11 +365,10 @@ def select_channels(tr: Tracer, x: Value, start: int, stop: int, stride: int = 1
 
 
 def pad(tr: Tracer, x: Value, widths: list[int], name: str) -> Value:
-    """Zeros around a map, as many on one side as on the other, as a depthwise 1x1 convolution."""
+    """Zeros around a map, as a depthwise convolution."""
     x = tr.settled(x)
     channels, _, _ = _map(tr, x)
     left, right, top, bottom = [*widths, 0, 0, 0, 0][:4]
-    if left != right or top != bottom or any(widths[4:]) or min(left, top) < 0:
-        tr.refuse(f"pads by {tuple(widths)}", "pad a map equally on both sides, or let the convolution pad")
-    op = og.Conv2d(np.ones((channels, 1, 1, 1)), padding=(top, left), groups=channels)
-    return tr.emit(op, [x], x, name)
+    if any(widths[4:]) or min(left, right, top, bottom) < 0:
+        tr.refuse(f"pads by {tuple(widths)}", "pad rows and columns of a map, and cut nothing off")
+    return tr.emit(paddings.zeros_around(channels, (top, bottom), (left, right)), [x], x, name)
