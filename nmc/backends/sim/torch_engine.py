@@ -33,7 +33,7 @@ class TorchEngine:
 
     Args:
         device: a torch device such as "cpu" or "cuda:1"; "" for the first CUDA device, else the CPU.
-        routes: names of the routes that may be used, in order of preference; None for all.
+        routes: names of the routes that may be used (``torch_routes``), in order of preference; None for all.
         budget: bytes below which samples are run together; no result depends on it.
 
     Attributes:
@@ -53,7 +53,8 @@ class TorchEngine:
 
         self._device = _device(device)
         self.name = f"torch:{self._device}"
-        self._routes, self.problems = torch_routes.usable(self._device, routes)
+        self._usable = torch_routes.usable(self._device, routes)
+        self.problems = self._usable.problems
         self._budget = torch_run.GROUP_BYTES if budget is None else budget
         self._plan: tuple[Network, tuple[str, ...], Any] | None = None
         self._lock = threading.Lock()
@@ -82,10 +83,10 @@ class TorchEngine:
         from nmc.backends.sim import torch_routes
         from nmc.backends.sim.torch_plan import Planner
 
-        routes = torch_routes.allowed(self._routes)
+        routes = torch_routes.allowed(self._usable.products)
         names = tuple(route.name for route in routes)
         if self._plan is None or self._plan[0] is not network or self._plan[1] != names:
-            self._plan = network, names, Planner(network, self._device, routes).layers()
+            self._plan = network, names, Planner(network, self._device, routes, self._usable.fused).layers()
         return self._plan[2]
 
     def _check_memory(

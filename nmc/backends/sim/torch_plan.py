@@ -1,4 +1,4 @@
-"""A network as tensors on a device, in the layout of the kernels: maps are (H, W, C), channels innermost.
+"""A network as tensors on a device.
 
 Every number is an integer; each projection gets the first route in which its sums are proven to be exact,
 each population 32-bit states where these are proven to suffice, 64 bits elsewhere.
@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from nmc import neuron as spec
 from nmc.backends.sim.layout import geometry, split_weight
+from nmc.backends.sim.torch_operators import Arrival, Cell, Operator, Pool, Product, Scale, Windows
 from nmc.backends.sim.torch_routes import Route
 from nmc.errors import NmcError
 from nmc.ir import (
@@ -37,9 +37,8 @@ from nmc.ir import (
     SumPool2d,
 )
 from nmc.quantize import ranges
+from nmc.synapse import output_shape
 
-COLUMN_BYTES = 8 << 20
-"""Gathered windows are made in pieces of this size, or of one map if that is larger."""
 CURRENT_LIMIT = 1 << 24
 """Sums below this, and the limits below, leave 32-bit arithmetic room for ``a << 6`` and ``u + bias + v``."""
 BIAS_LIMIT = 1 << 29
@@ -49,163 +48,13 @@ SUM_LIMIT = 1 << 40
 Range = tuple[int, int]
 
 
-class Operator(Protocol):
-    """What a synapse computes, in mantissas of its weight."""
-
-    def __call__(self, maps: Tensor) -> Tensor:
-        """(M, H, W, C) payloads -> (M, H_out, W_out, C_out) int32 or int64."""
-        ...
-
-
 @dataclass(frozen=True)
-class Windows:
-    """Kernel, stride, zero padding and dilation, (vertical, horizontal) each."""
+class Fused:
+    """A convolution that ``triton_layer`` runs together with the neurons behind it, and their parameters."""
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-
-    def of(self, maps: Tensor) -> Tensor:
-        """(M, H, W, C) -> (M, H_out, W_out, K_h, K_w, C); a view of the padded maps."""
-        (ph, pw), (sh, sw), (dh, dw) = self.padding, self.stride, self.dilation
-        if ph or pw:
-            maps = functional.pad(maps, (0, 0, pw, pw, ph, ph))
-        maps = maps.contiguous()
-        count, height, width, channels = maps.shape
-        out_h = (height - dh * (self.kernel[0] - 1) - 1) // sh + 1
-        out_w = (width - dw * (self.kernel[1] - 1) - 1) // sw + 1
-        each, row, column, _ = maps.stride()
-        return maps.as_strided(
-            (count, out_h, out_w, *self.kernel, channels),
-            (each, row * sh, column * sw, row * dh, column * dw, 1),
-        )
-
-
-@dataclass(frozen=True)
-class Product:
-    """A convolution or a dense layer. weight (groups, K, outputs per group), both padded for the route."""
-
-    windows: Windows
-    route: Route
-    weight: Tensor
-    inner: int
-    outputs: int
-    sums: torch.dtype
-
-    def __call__(self, maps: Tensor) -> Tensor:
-        views = self.windows.of(maps.to(self.route.dtype))
-        count, height, width = views.shape[:3]
-        out = torch.empty((count, height, width, self.outputs), dtype=self.sums, device=maps.device)
-        groups, inner, _ = self.weight.shape
-        each = height * width * groups * inner * self.weight.element_size()
-        piece = max(1, COLUMN_BYTES // each)
-        for first in range(0, count, piece):
-            part = views[first : first + piece]
-            rows = len(part) * height * width
-            sums = self.route.multiply(self._columns(part, rows), self.weight)[:, :rows]
-            sums = sums[..., : self.outputs // groups].transpose(0, 1)
-            out[first : first + piece] = sums.reshape(len(part), height, width, self.outputs)
-        return out
-
-    def _columns(self, views: Tensor, rows: int) -> Tensor:
-        """(groups, rows, K): what each output's kernel sees, rows and K padded for the route."""
-        groups, inner, _ = self.weight.shape
-        if groups > 1:
-            split = views.unflatten(-1, (groups, -1))
-            return split.permute(5, 0, 1, 2, 3, 4, 6).reshape(groups, rows, self.inner)
-        padded = self.route.rows(rows)
-        if (padded, inner) == (rows, self.inner):
-            return views.reshape(1, rows, inner)
-        columns = views.new_zeros((padded, inner))
-        columns[:rows, : self.inner].view(views.shape).copy_(views)
-        return columns[None]
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Sum over windows, times one weight."""
-
-    windows: Windows
-    weight: Tensor
-
-    def __call__(self, maps: Tensor) -> Tensor:
-        views = self.windows.of(maps.to(self.weight.dtype))
-        return views.sum(dim=(3, 4), dtype=self.weight.dtype) * self.weight
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One to one. weight broadcasts to (H, W, C)."""
-
-    weight: Tensor
-
-    def __call__(self, maps: Tensor) -> Tensor:
-        return maps.to(self.weight.dtype) * self.weight
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A projection on the device. shift: mantissas to weight units. target: (C, H, W)."""
-
-    projection: Projection
-    operator: Operator
-    shift: int
-    target: tuple[int, int, int]
-
-    def current(self, maps: Tensor, dtype: torch.dtype) -> Tensor:
-        """(M, *source map) payloads -> (M, *target map), weight units (host units for a host projection)."""
-        result = self.operator(maps)
-        channels, height, width = self.target
-        if result.shape[1:] != (height, width, channels):
-            # As in torch's order: (C, H, W) is flattened, whatever the target's shape.
-            flat = result.permute(0, 3, 1, 2).reshape(len(result), channels, height, width)
-            result = flat.permute(0, 2, 3, 1)
-        return result.to(dtype) << self.shift
-
-
-def decay(state: Tensor, keep: Tensor) -> Tensor:
-    """``trunc(state * keep / 4096)`` for 0 <= keep <= 4096, with no product beyond the state's own range."""
-    size, low = state.abs(), (1 << spec.DECAY_BITS) - 1
-    return ((size >> spec.DECAY_BITS) * keep + (((size & low) * keep) >> spec.DECAY_BITS)) * state.sign()
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A ``FixedNeuron`` on the device; ``advance`` is ``neuron.step``.
-
-    Tensors broadcast to (H, W, C); None: no bias, no threshold, hard reset, no u kept, all of v kept.
-    folds: u can leave 24 bits.
-    """
-
-    dtype: torch.dtype
-    v0: Tensor
-    bias: Tensor | None
-    threshold: Tensor | None
-    drop: Tensor | None
-    keep_u: Tensor | None
-    keep_v: Tensor | None
-    folds: bool
-
-    def advance(
-        self, current: Tensor, u: Tensor, v: Tensor, bias: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Spikes (bool), u and v after one step; all (N, H, W, C)."""
-        now = current << spec.WEIGHT_SHIFT
-        if self.keep_u is not None:
-            now = now + decay(u, self.keep_u)
-        if self.folds:
-            now = torch.where(now > spec.U_FOLD, now - 2 * spec.U_FOLD, now)
-            now = torch.where(now <= -spec.U_FOLD, now + 2 * spec.U_FOLD, now)
-        v = now + (v if self.keep_v is None else decay(v, self.keep_v))
-        if bias is not None:
-            v += bias
-        v = v.clamp_(-spec.V_LIMIT, spec.V_LIMIT)
-        if self.threshold is None:
-            return torch.zeros_like(v, dtype=torch.bool), now, v
-        spikes = v > self.threshold
-        v = v.masked_fill(spikes, 0) if self.drop is None else v - spikes * self.drop
-        return spikes, now, v
+    arrival: Arrival
+    product: Product
+    parameters: Tensor
 
 
 @dataclass(frozen=True)
@@ -213,7 +62,7 @@ class Layer:
     """A population with what arrives at it. cell: None for inputs and relays.
 
     payload: dtype of its spikes. signed: whether payloads can be negative. constant: it sends the same in
-    every step. sums: dtype of its currents.
+    every step. sums: dtype of its currents. fused: what its convolution needs to run in one kernel with it.
     """
 
     population: Population
@@ -225,13 +74,19 @@ class Layer:
     arrivals: tuple[Arrival, ...]
     host: tuple[Arrival, ...]
     cell: Cell | None
+    fused: Fused | None
 
 
 class Planner:
-    """Makes the layers of a network for a device and the routes that may be used there."""
+    """Makes the layers of a network for a device and the routes that may be used there.
 
-    def __init__(self, network: Network, device: torch.device, routes: Collection[Route]) -> None:
-        self._network, self._device, self._routes = network, device, routes
+    fused: whether convolutions and neurons may run in one kernel.
+    """
+
+    def __init__(
+        self, network: Network, device: torch.device, routes: Collection[Route], fused: bool
+    ) -> None:
+        self._network, self._device, self._routes, self._fuses = network, device, routes, fused
         self._payloads: dict[str, Range] = {}
 
     def layers(self) -> dict[str, Layer]:
@@ -266,7 +121,27 @@ class Planner:
             chip,
             host,
             cell,
+            self._fused(chip, cell, made) if self._fuses and cell is not None and not host else None,
         )
+
+    def _fused(self, arrivals: tuple[Arrival, ...], cell: Cell, made: dict[str, Layer]) -> Fused | None:
+        """The largest convolution that the kernel can take; what else arrives is added to it."""
+        from nmc.backends.sim import triton_layer  # needs Triton
+
+        best: Fused | None = None
+        for arrival in arrivals:
+            projection, product = arrival.projection, arrival.operator
+            source = made.get(projection.source)
+            if not isinstance(product, Product) or not triton_layer.fits(product, cell) or projection.lag:
+                continue
+            shape = output_shape(
+                projection.synapse, projection.weight_shape, self._network[projection.source].shape, ""
+            )
+            known = source is not None and not source.constant
+            larger = best is None or product.weight.numel() > best.product.weight.numel()
+            if known and larger and geometry(shape) == arrival.target:
+                best = Fused(arrival, product, triton_layer.channel_parameters(cell, product.outputs))
+        return best
 
     def _is_constant(
         self, population: Population, incoming: tuple[Projection, ...], made: dict[str, Layer]

@@ -8,6 +8,7 @@ integers in some order, and that is exact as long as no partial sum leaves the f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -66,6 +67,7 @@ FLOAT32 = _of_floats("float32", torch.float32, 24)
 FLOAT64 = _of_floats("float64", torch.float64, 53)
 ROUTES = (INT8, FLOAT32, FLOAT64)
 """In order of preference."""
+FUSED = "triton"
 
 
 def full_precision() -> bool:
@@ -123,28 +125,50 @@ def _compare(route: Route, device: torch.device, left: Integers, right: Integers
     return f"{wrong} of {expected.size} sums are wrong" if wrong else ""
 
 
-def usable(
-    device: torch.device, names: Collection[str] | None = None
-) -> tuple[tuple[Route, ...], dict[str, str]]:
-    """Routes that pass their test on a device, in order of preference, and what is wrong with the others.
+def kernel_problem(device: torch.device) -> str:
+    """Why the fused kernel (``triton_layer``) is not used on a device; empty when it is."""
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return "Triton needs a CUDA device"
+    try:
+        from nmc.backends.sim import triton_layer
+    except ImportError:
+        return "package triton is not installed"
+    return triton_layer.problem(device)
+
+
+@dataclass(frozen=True)
+class Usable:
+    """What passed its test on a device. products: in order of preference. fused: whether the kernel of
+    ``triton_layer`` may be used. problems: name -> why something else is not used."""
+
+    products: tuple[Route, ...]
+    fused: bool
+    problems: dict[str, str]
+
+
+def usable(device: torch.device, names: Collection[str] | None = None) -> Usable:
+    """Test routes on a device, all of them unless ``names`` says which; ``FUSED`` is the name of the kernel.
 
     Raises:
-        NmcError: NMC-U03 for an unknown name, NMC-E01 when no route is left.
+        NmcError: NMC-U03 for an unknown name, NMC-E01 when no product is left.
     """
     known = {route.name: route for route in ROUTES}
-    for name in names or ():
-        if name not in known:
-            raise NmcError("NMC-U03", name, "is no route of the torch engine", f"routes: {', '.join(known)}")
-    wanted = ROUTES if names is None else tuple(known[name] for name in names)
-    problems = {route.name: self_test(route, device) for route in wanted}
-    good = tuple(route for route in wanted if not problems[route.name])
-    failed = {name: problem for name, problem in problems.items() if problem}
+    wanted = [FUSED, *known] if names is None else list(names)
+    problems = {}
+    for name in wanted:
+        if name != FUSED and name not in known:
+            every = ", ".join((FUSED, *known))
+            raise NmcError("NMC-U03", name, "is no route of the torch engine", f"routes: {every}")
+        problem = kernel_problem(device) if name == FUSED else self_test(known[name], device)
+        if problem:
+            problems[name] = problem
+    good = tuple(known[name] for name in wanted if name in known and name not in problems)
     if not good:
-        reasons = "; ".join(f"{name}: {problem}" for name, problem in failed.items())
+        reasons = "; ".join(f"{name}: {problem}" for name, problem in problems.items()) or "none is allowed"
         raise NmcError(
             "NMC-E01", f"torch:{device}", f"no exact product ({reasons})", "use --engine reference"
         )
-    return good, failed
+    return Usable(good, FUSED in wanted and FUSED not in problems, problems)
 
 
 def allowed(routes: tuple[Route, ...]) -> tuple[Route, ...]:

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from nmc.backends.base import Int32Array, Trace
 from nmc.backends.sim.counts import Counter
-from nmc.backends.sim.torch_plan import COLUMN_BYTES, Cell, Layer
+from nmc.backends.sim.torch_operators import COLUMN_BYTES, Arrival, Cell
+from nmc.backends.sim.torch_plan import Layer
 from nmc.ir import Encoding, Fixed, InputNeuron, IntArray, Network, Population
 
 GROUP_BYTES = 256 << 20
@@ -52,7 +53,8 @@ def sizes(network: Network, layers: dict[str, Layer], samples: int, steps: int, 
     """The cut that keeps trains below ``budget`` bytes, one sample at least."""
     each = _live_bytes(network, layers, steps)
     widest = max(population.size for population in network.populations)
-    group = max(1, min(samples, budget // each))
+    # Kernels count the elements of one step's maps in 32 bits.
+    group = max(1, min(samples, budget // each, ((1 << 31) - 1) // widest))
     block = max(1, min(steps, BLOCK_BYTES // (group * widest * SITE_BYTES)))
     return Sizes(group, block, group * (each + block * widest * SITE_BYTES) + 2 * COLUMN_BYTES)
 
@@ -212,7 +214,7 @@ class Run:
         self.results.grades[name] += _in_order(grades[None, None], shape)[0, 0] * repeats
         if name in self.network.outputs:
             if self.network.readout == "potential":
-                result = layer.v if layer.v is not None else torch.zeros_like(train[-1])
+                result = layer.v if layer.layer.cell is not None else torch.zeros_like(train[-1])
             else:
                 result = train.sum(dim=0, dtype=torch.int64) * repeats
             self.results.outputs[name][group] = _in_order(result[None], shape)[:, 0].reshape(
@@ -228,8 +230,8 @@ class _Running:
     steps: int
     kept: tuple[Int32Array, ...] | None
     train: Tensor = field(default_factory=lambda: torch.empty(0))
-    u: Tensor | None = None
-    v: Tensor | None = None
+    u: Tensor = field(default_factory=lambda: torch.empty(0))
+    v: Tensor = field(default_factory=lambda: torch.empty(0))
     bias: Tensor | None = None
     constant: dict[str, Tensor] = field(default_factory=dict)
 
@@ -243,10 +245,10 @@ class _Running:
     def advance(self, first: int, last: int, trains: dict[str, Tensor]) -> None:
         """Steps ``first`` to ``last - 1``."""
         if not self.layer.population.is_input:
-            current = self._current(first, last, trains)
             if self.layer.cell is not None:
-                self._fire(self.layer.cell, current, first, last)
+                self._fire(self.layer.cell, first, last, trains)
                 return
+            current = self._current(self.layer.arrivals, first, last, trains)
             if self.layer.constant:
                 self.train[:] = current
             else:
@@ -255,10 +257,12 @@ class _Running:
             part = self.train if self.layer.constant else self.train[first:last]
             self.kept[0][:, first:last] = _in_order(part, self.layer.population.shape)
 
-    def _current(self, first: int, last: int, trains: dict[str, Tensor]) -> Tensor:
+    def _current(
+        self, arrivals: Collection[Arrival], first: int, last: int, trains: dict[str, Tensor]
+    ) -> Tensor:
         """(steps, N, H, W, C), one step where all of them are equal."""
         total: Tensor | None = None
-        for arrival in self.layer.arrivals:
+        for arrival in arrivals:
             name, lag = arrival.projection.name, arrival.projection.lag
             part = self.constant.get(name)
             if part is None:
@@ -271,23 +275,55 @@ class _Running:
             return torch.zeros_like(self.train[:1], dtype=self.layer.sums)
         return total
 
-    def _fire(self, cell: Cell, current: Tensor, first: int, last: int) -> None:
-        states: list[tuple[Tensor, Tensor]] = []
-        u, v = self.u, self.v
-        assert u is not None
-        assert v is not None
-        for t in range(first, last):
-            now = current[min(t - first, len(current) - 1)]
-            spikes, u, v = cell.advance(now, u, v, self.bias)
-            self.train[t] = spikes
-            if self.kept is not None:
-                states.append((u, v))
-        self.u, self.v = u, v
+    def _fire(self, cell: Cell, first: int, last: int, trains: dict[str, Tensor]) -> None:
+        run = self._step_by_step if self.layer.fused is None else self._in_one_kernel
+        states = run(cell, first, last, trains)
         if self.kept is not None:
             shape = self.layer.population.shape
-            self.kept[0][:, first:last] = _in_order(self.train[first:last], shape)
-            for kept, kind in zip(self.kept[1:], zip(*states, strict=True), strict=True):
-                kept[:, first:last] = _in_order(torch.stack(kind), shape)
+            for kept, maps in zip(self.kept, (self.train[first:last], *states), strict=True):
+                kept[:, first:last] = _in_order(maps, shape)
+
+    def _step_by_step(
+        self, cell: Cell, first: int, last: int, trains: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """u and v after each step, (steps, N, H, W, C), or after the last where nobody records them."""
+        current = self._current(self.layer.arrivals, first, last, trains)
+        us, vs = [], []
+        for t in range(first, last):
+            now = current[min(t - first, len(current) - 1)]
+            spikes, self.u, self.v = cell.advance(now, self.u, self.v, self.bias)
+            self.train[t] = spikes
+            if self.kept is not None:
+                us.append(self.u)
+                vs.append(self.v)
+        return torch.stack(us or [self.u]), torch.stack(vs or [self.v])
+
+    def _in_one_kernel(
+        self, cell: Cell, first: int, last: int, trains: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Likewise."""
+        from nmc.backends.sim import triton_layer  # needs Triton
+
+        fused = self.layer.fused
+        assert fused is not None
+        others = [arrival for arrival in self.layer.arrivals if arrival is not fused.arrival]
+        spikes = self.train[first:last]
+        kept = None
+        if self.kept is not None:
+            kept = torch.empty_like(spikes, dtype=torch.int32), torch.empty_like(spikes, dtype=torch.int32)
+        triton_layer.fire(
+            fused.product,
+            fused.arrival.shift,
+            cell,
+            fused.parameters,
+            trains[fused.arrival.projection.source][first:last],
+            self._current(others, first, last, trains) if others else None,
+            self.u,
+            self.v,
+            spikes,
+            kept,
+        )
+        return kept or (self.u[None], self.v[None])
 
 
 def _sent(train: Tensor, first: int, last: int, lag: int) -> Tensor:
