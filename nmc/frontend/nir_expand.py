@@ -1,5 +1,6 @@
-"""NIR nodes that become others before the op graph is built: one-dimensional convolutions and delays.
+"""NIR nodes that become others before the op graph is built: ends, one-dimensional convolutions, delays.
 
+Norse and Rockpool write the batch into the shapes of Input and Output; NIR has none, and it is left out.
 A network with a Conv1d works on (C, L) maps; they become (C, 1, L), and so do the data it takes. A Delay
 whose neurons differ becomes one Delay per value, each behind a Scale that lets its own neurons pass.
 """
@@ -21,7 +22,8 @@ PER_NEURON = ("Scale", "Delay")
 
 
 def expand(raw: RawGraph) -> RawGraph:
-    """The graph without Conv1d nodes, and with one value per Delay node."""
+    """The graph without batch axes and Conv1d nodes, and with one value per Delay node."""
+    raw = _without_batch(raw)
     if next(raw.of("Conv1d"), None) is not None:
         raw = replace(raw, nodes={name: _two_dimensional(node) for name, node in raw.nodes.items()})
     return _even_delays(raw)
@@ -40,6 +42,42 @@ def delay_op(name: str, node: RawNode, dt: float) -> og.Delay:
         problem = f"a delay of {seconds:g} s is {steps:.6g} steps of {dt:g} s"
         raise NmcError("NMC-G07", name, problem, "check --dt, or round the delays to whole steps")
     return og.Delay(round(steps))
+
+
+# --- batch axes -------------------------------------------------------------------------------------
+
+AXES = {"Affine": 1, "Linear": 1, "Conv1d": 2, "Conv2d": 3, "SumPool2d": 3, "AvgPool2d": 3}
+"""Axes of what a node reads."""
+
+
+def _without_batch(raw: RawGraph) -> RawGraph:
+    """Leading axes of length 1 of the ends, where the layer behind or in front of them has fewer axes."""
+    nodes = dict(raw.nodes)
+    for name, node in raw.of("Input", "Output"):
+        near = [nodes[b if a == name else a] for a, b in raw.edges if name in (a, b)]
+        wanted = [_axes(node.kind, one) for one in near]
+        shape = node.fields["shape"]
+        if not wanted or None in wanted or len(set(wanted)) > 1 or isinstance(shape, str):
+            continue
+        extra = shape.size - (wanted[0] or 0)
+        if extra > 0 and shape.ndim == 1 and (shape[:extra] == 1).all():
+            nodes[name] = RawNode(node.kind, {"shape": shape[extra:]})
+    return replace(raw, nodes=nodes)
+
+
+def _axes(end: str, neighbour: RawNode) -> int | None:
+    """Axes that an end has beside this node; None where the node does not tell."""
+    if neighbour.kind in AXES:
+        return AXES[neighbour.kind]
+    if neighbour.kind == "Flatten" and end == "Output":
+        return 1
+    for key in ("r", "threshold", "scale", "delay"):
+        value = neighbour.fields.get(key)
+        if isinstance(value, np.ndarray) and value.size > 1:
+            return value.ndim
+        if isinstance(value, np.ndarray) and value.shape == (1,):
+            return 1
+    return None
 
 
 # --- one-dimensional maps ---------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from nmc.frontend import opgraph as og
 from nmc.frontend import padding as paddings
 from nmc.frontend.nir_expand import delay_op, expand
 from nmc.frontend.nir_file import read_raw
+from nmc.frontend.nir_lint import lost_end, unresolved
 from nmc.frontend.nir_loops import PREVIOUS, loop_findings, with_delays
 from nmc.frontend.nir_neurons import NEURONS, neuron_op
 from nmc.frontend.opgraph import OpGraph
@@ -69,7 +70,8 @@ def inspect_nir(
             raise
         # Whatever the profile, shapes are wrong or right.
         _, problems = build(raw, ProfileChoice(PROFILES["nir"], 1.0, ""))
-        return None, [*findings, Finding.of(error), *problems]
+        return None, [*findings, *unresolved(raw, error, profile, dt), *problems]
+    findings += lost_end(raw, choice)
     graph, problems = build(raw, choice)
     return graph, findings + problems
 

@@ -44,6 +44,7 @@ class Profile:
     dt: the time step where the framework fixes it (1: time is counted in steps).
     usual_dt: what its exporter uses unless told otherwise, for messages only.
     leak_and_reset: "free", both "zero", or "equal" (the leak's target is the reset potential).
+    follows_tensors: its exporter finds edges by running the module, and ends at the last functional '+'.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Profile:
     usual_dt: float | None = None
     leak_and_reset: Literal["free", "zero", "equal"] = "free"
     wrong_tau: str = ""
+    follows_tensors: bool = False
 
     @property
     def summary(self) -> str:
@@ -95,6 +97,7 @@ PROFILES = {
             r_filtered=("tau/dt",),
             usual_dt=1e-4,
             leak_and_reset="zero",
+            follows_tensors=True,
         ),
         # reset_mechanism="zero": Leaky clears v before the decay, which gives the spikes of a reset in the
         # same step; Synaptic clears the whole next update.
@@ -108,6 +111,7 @@ PROFILES = {
             r_filtered=("tau/dt",),
             usual_dt=1e-4,
             leak_and_reset="zero",
+            follows_tensors=True,
         ),
         Profile(
             "norse",
@@ -121,6 +125,7 @@ PROFILES = {
             r_filtered=("1",),
             usual_dt=1e-3,
             wrong_tau="Norse's exporter writes dt / tau_mem_inv; export with to_nir(..., dt=1.0)",
+            follows_tensors=True,
         ),
         Profile(
             "sinabs",

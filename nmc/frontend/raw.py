@@ -20,8 +20,10 @@ MAX_EDGES = 1 << 20
 
 LOST_SUM = (
     "an exporter that loses a '+' causes this (snnTorch, Norse and Sinabs drop functional additions); "
-    "export the sum as two edges into its consumer"
+    "export the module with nmc instead"
 )
+WEIGHTED = ("Affine", "Linear", "Conv1d", "Conv2d")
+FIRING = ("IF", "LIF", "CubaLIF")
 
 
 @dataclass(frozen=True)
@@ -193,14 +195,11 @@ def structure(raw: RawGraph) -> list[Finding]:
 def _inputs(raw: RawGraph, inputs: list[str], after: dict[str, list[str]]) -> Iterator[Finding]:
     if not inputs:
         yield Finding("error", "NMC-F04", raw.name, "has no Input node", "export it again with one")
-    if len(inputs) > 1:
-        for name in inputs:
-            phantom = name.removeprefix("input_")
-            if phantom != name and phantom in after[name]:
-                problem = (
-                    f"has an input of its own ({name}), which the nir package adds to a node without one"
-                )
-                yield Finding("error", "NMC-G02", phantom, problem, LOST_SUM)
+    phantoms = [name for name in inputs if name.removeprefix("input_") in after[name]]
+    for name in phantoms if len(inputs) > 1 else ():
+        problem = f"has an input of its own ({name}), which the nir package adds to a node without one"
+        yield Finding("error", "NMC-G02", name.removeprefix("input_"), problem, LOST_SUM)
+    if len(inputs) - len(phantoms) > 1:
         problem = f"has {len(inputs)} Input nodes ({', '.join(inputs[:5])}), expected 1"
         yield Finding("error", "NMC-G05", raw.name, problem, "join them before the first layer")
 
@@ -223,6 +222,14 @@ def _outputs(raw: RawGraph, outputs: list[str], before: dict[str, list[str]]) ->
     if len(outputs) > 1:
         problem = f"has {len(outputs)} Output nodes ({', '.join(outputs[:5])}), expected 1"
         yield Finding("error", "NMC-G05", raw.name, problem, "export one output at a time")
+    for name in outputs:
+        fired = [one for one in before[name] if raw.nodes[one].kind in FIRING]
+        bare = [one for one in before[name] if raw.nodes[one].kind in WEIGHTED]
+        if fired and bare:
+            problem = (
+                f"adds {fired[0]}, which fires, and {bare[0]}, a {raw.nodes[bare[0]].kind} without neuron"
+            )
+            yield Finding("error", "NMC-G05", name, problem, LOST_SUM)
     useful, stack = set(outputs), list(outputs)
     while stack:
         for source in before[stack.pop()]:
