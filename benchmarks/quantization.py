@@ -1,367 +1,199 @@
-"""Accuracy that quantization costs, network by network, bit by bit.
+"""Accuracy that quantization costs, network by network, bit by bit; prints Markdown.
 
-    python benchmarks/quantization.py [--networks demo,sew,ms,depthwise,events,converted] [--bits 8,6,5,4,3,2]
+    python benchmarks/quantization.py [--networks sew,ms] [--bits 8,6,5,4,3,2] [--seeds 0,1,2] [--cache DIR]
+                                      [--results FILE]
 
-Needs torch and scikit-learn. Networks other than the demo's are trained here, from random weights, in up to
-a minute each. Columns: ``float``: the float network on held-back samples; ``layer``: the default
-quantization, one scale per layer; ``channel``: one scale per output channel; ``tuned``: the channel's, then
-fine-tuned with ``nmc.aware`` on the training set. Data: scikit-learn's digits (360 test images), or bars
-that move in one of eight directions over a field of 16 x 16 event pixels.
+Needs torch and scikit-learn. Networks other than the demo's are trained here (``trained.py``; about a minute
+each on one idle core) from several seeds; losses are in points of accuracy on test images that took part in
+nothing else, averaged over the seeds. ``default``: one scale per layer. ``best``: one scale per layer or
+per channel, whichever is better on the validation part. ``tuned``: per channel, then fine-tuned with
+``nmc.aware``: labels and the float network's classes are learned, the epoch is chosen on the validation
+part. ``unrest``: how many of the validation and test images the float network itself gives another class
+when its weights move by one part in a thousand. With --results, what is in the file is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from importlib.resources import files
+import json
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
-from torch import Tensor, nn
+from trained import MISSING, NETWORKS, Data, FloatModule, softening, train
 
-from nmc import api
 from nmc.backends import encode
 from nmc.backends.engines import engine
 from nmc.chip import load_chip
-from nmc.frontend import opgraph as og
-from nmc.frontend.float_engine import run_network
-from nmc.frontend.lower import lower
-from nmc.frontend.opgraph import OpGraph
-from nmc.frontend.zoo.draft import Draft, if_neuron, lif_neuron
-from nmc.frontend.zoo.events import seven_b
-from nmc.frontend.zoo.residual import block, membrane_block
-from nmc.ir import Conv2d, Dense, Encoding, FloatNeuron, GradedRelay, Network, Population, Reset, frozen
+from nmc.ir import Network, Reset, frozen
 from nmc.passes import pipeline, run_passes
-from nmc.quantize import fake
 from nmc.quantize.aware import aware
-from nmc.quantize.population import is_learned
-from nmc.quantize.precision import Precision
+from nmc.quantize.precision import Granularity, Precision
 
 CHIP = "loihi2"
 SOFT_CHIP = "lava-cpu"
 """For networks that reset by subtraction, which no chip file with limits offers."""
-SEED = 0
-BATCH = 48
 CALIBRATION = 128
-TUNED_BITS = (4, 2)
+TUNED = {4: 2e-3, 2: 5e-3}
+"""Learning rates by bits."""
 TUNE_EPOCHS = 8
-DIRECTIONS = 8
-FIELD, EVENT_STEPS = 16, 8
+JITTER, DRAWS = 1e-3, 2
+GRANULARITIES: tuple[Granularity, ...] = ("layer", "channel")
 
 
-@dataclass(frozen=True, eq=False)
-class Data:
-    x: np.ndarray
-    y: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
+class Subject:
+    """One network of one seed, with its data and what is known of it."""
 
+    def __init__(self, name: str, seed: int, cache: Path | None) -> None:
+        self.kind = NETWORKS[name]
+        self.seed = seed
+        self.data: Data = self.kind.data()
+        self.network = self.kind.make(self.data, seed, cache)
+        self.soft = any(getattr(p.neuron, "reset", None) is Reset.SUBTRACT for p in self.network.compute)
 
-def digits() -> Data:
-    """1,437 and 360 images (1, 8, 8) in sixteenths, split as for the demo network."""
-    loaded = load_digits()
-    x = (loaded.images / 16).astype(np.float64)[:, None]
-    y = loaded.target.astype(np.int64)
-    x, x_test, y, y_test = train_test_split(x, y, test_size=360, random_state=SEED, stratify=y)
-    return Data(x, y, x_test, y_test)
-
-
-def events() -> Data:
-    """Trains (8, 2, 16, 16): the edges of a bar that moves in one of eight directions, with noise."""
-    rng = np.random.default_rng(SEED)
-
-    def one(direction: int) -> np.ndarray:
-        angle = 2 * np.pi * direction / DIRECTIONS + rng.normal(0, 0.08)
-        rows, columns = np.mgrid[:FIELD, :FIELD] - (FIELD - 1) / 2
-        along = columns * np.cos(angle) + rows * np.sin(angle)
-        start, speed, width = rng.uniform(-7, -2), rng.uniform(0.9, 1.6), rng.uniform(2, 4)
-        train = np.zeros((EVENT_STEPS, 2, FIELD, FIELD))
-        before = np.abs(along - start) < width
-        for t in range(EVENT_STEPS):
-            now = np.abs(along - start - speed * (t + 1)) < width
-            train[t, 0], train[t, 1] = now & ~before, before & ~now
-            before = now
-        return np.where(rng.random(train.shape) < 0.02, 1 - train, train)
-
-    y = np.arange(1560) % DIRECTIONS
-    x = np.stack([one(direction) for direction in y])
-    return Data(x[360:], y[360:], x[:360], y[:360])
-
-
-# --- float training ---------------------------------------------------------------------------------
-
-
-class FloatModule(nn.Module):
-    """A FLOAT network with its weights and biases as parameters; hard or soft reset, any decay."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-        self.learned = {p.name for p in network.compute if self._trains(p)}
-        self.tensors, self.biases = nn.ParameterDict(), nn.ParameterDict()
-        self.key: dict[str, str] = {}
-        for index, projection in enumerate(network.projections):
-            if projection.target not in self.learned or not isinstance(projection.synapse, Conv2d | Dense):
-                continue
-            same = [p.name for p in network.projections[:index] if p.weight is projection.weight]
-            self.key[projection.name] = self.key.get(same[0], f"w{index}") if same else f"w{index}"
-            self.tensors[self.key[projection.name]] = nn.Parameter(torch.tensor(projection.weight).float())
-        self.place = {p.name: f"b{index}" for index, p in enumerate(network.populations)}
-        for population in network.compute:
-            if population.name in self.learned:
-                shape = (population.shape[0],) + (1,) * (len(population.shape) - 1)
-                bias = np.zeros(shape) if population.bias is None else population.bias
-                self.biases[self.place[population.name]] = nn.Parameter(torch.tensor(bias).float())
-
-    def _trains(self, population: Population) -> bool:
-        return is_learned(population, self.network.incoming(population.name))
-
-    def weight(self, projection: Any) -> Tensor:
-        if projection.name in self.key:
-            return self.tensors[self.key[projection.name]]
-        return torch.tensor(projection.weight).float()
-
-    def forward(self, x: Tensor) -> Tensor:
-        trains: dict[str, Tensor] = {}
-        outputs = []
-        for population, incoming in self.network.walk():
-            if population.is_input:
-                train = x.float() if x.dim() == len(population.shape) + 2 else x.float()[:, None]
-                trains[population.name] = train
-                continue
-            current: Any = 0.0
-            for projection in incoming:
-                source = trains[projection.source]
-                rows = fake.apply(projection.synapse, self.weight(projection), source.flatten(0, 1))
-                current = current + rows.reshape(*source.shape[:2], *population.shape)
-            if isinstance(population.neuron, GradedRelay):
-                trains[population.name] = current
-                continue
-            trains[population.name], v = self._fire(population, current)
-            if population.name in self.network.outputs:
-                outputs.append(trains[population.name].sum(1) if self.network.readout == "count" else v)
-        return torch.cat(outputs, 1)
-
-    def _fire(self, population: Population, current: Tensor) -> tuple[Tensor, Tensor]:
-        neuron = population.neuron
-        assert isinstance(neuron, FloatNeuron)
-        learned = population.name in self.learned
-        fixed = 0.0 if population.bias is None else torch.tensor(population.bias).float()
-        bias = self.biases[self.place[population.name]] if learned else fixed
-        u = torch.zeros_like(current[:, 0])
-        v = u + torch.tensor(neuron.v0).float()
-        threshold = None if neuron.threshold is None else torch.tensor(neuron.threshold).float()
-        spikes = []
-        for t in range(self.network.steps):
-            u = neuron.keep_u * u + current[:, t if current.shape[1] > 1 else 0]
-            v = neuron.keep_v * v + u + bias
-            if threshold is None:
-                continue
-            spike = fake.fire((v - threshold) / threshold + 1e-7)
-            fired = spike.detach()
-            v = v - fired * threshold if neuron.reset is Reset.SUBTRACT else v * (1 - fired)
-            spikes.append(spike)
-        return (torch.stack(spikes, 1) if spikes else current), v
-
-    def trained(self) -> Network:
-        """The network with the parameters' values."""
-        arrays = {key: frozen(value.detach().double().numpy()) for key, value in self.tensors.items()}
-        projections = tuple(
-            replace(p, weight=arrays[self.key[p.name]]) if p.name in self.key else p
-            for p in self.network.projections
-        )
-        changed = {
-            name: replace(
-                self.network[name], bias=frozen(self.biases[self.place[name]].detach().double().numpy())
+    def floats(self) -> dict[str, float]:
+        """Test accuracy, and the share of images that noise on the weights gives another class."""
+        data, rng = self.data, np.random.default_rng(self.seed)
+        x = np.concatenate([data.x_val, data.x_test])
+        wanted = classes(self.network, x)
+        changed = 0.0
+        for _ in range(DRAWS):
+            shaken = tuple(
+                replace(p, weight=frozen(p.weight * (1 + JITTER * rng.normal(size=p.weight.shape))))
+                for p in self.network.projections
             )
-            for name in self.learned
-        }
-        return self.network.with_(populations=self.network.map_populations(changed), projections=projections)
+            changed += float((classes(self.network.with_(projections=shaken), x) != wanted).mean()) / DRAWS
+        right = wanted[len(data.x_val) :] == data.y_test
+        return {"float": float(right.mean()), "unrest": changed}
+
+    def integers(self, bits: int, granularity: Granularity) -> dict[str, float]:
+        chip = load_chip(SOFT_CHIP if self.soft else CHIP)
+        passes = pipeline(chip, self.data.x[:CALIBRATION], Precision(bits, granularity))
+        return self.measured(run_passes(self.network, passes, stop_after="prove-ranges"))
+
+    def measured(self, network: Network) -> dict[str, float]:
+        def share(x: np.ndarray, y: np.ndarray) -> float:
+            trace = engine("auto").run(network, encode.encode(network, x), network.steps)
+            return float((trace.classes == y).mean())
+
+        data = self.data
+        return {"val": share(data.x_val, data.y_val), "test": share(data.x_test, data.y_test)}
+
+    def tuned(self, bits: int) -> dict[str, float]:
+        torch.manual_seed(self.seed)
+        calibration = self.data.x[:CALIBRATION]
+        module = aware(self.network, load_chip(CHIP), calibration, Precision(bits, "channel"))
+        teacher = FloatModule(self.network).eval()
+        scale = softening(self.network)
+        rate = TUNED[bits]
+        train(module, self.data, TUNE_EPOCHS, rate, self.seed, scale=scale, teacher=teacher, select=True)
+        return self.measured(module.export())
 
 
-def train(module: nn.Module, data: Data, epochs: int, rate: float, scale: float = 1.0) -> None:
-    """Adam, one cycle. scale: what logits are multiplied by."""
-    rng = torch.Generator().manual_seed(SEED)
-    x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
-    batches = len(x) // BATCH
-    optimizer = torch.optim.Adam(module.parameters(), rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * batches)
-    for _ in range(epochs):
-        for index in torch.randperm(len(x), generator=rng)[: batches * BATCH].split(BATCH):
-            loss = nn.functional.cross_entropy(scale * module(x[index]), y[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+def classes(network: Network, x: np.ndarray) -> np.ndarray:
+    module = FloatModule(network).eval()
+    with torch.no_grad():
+        return torch.cat([module(part).argmax(1) for part in torch.from_numpy(x).split(120)]).numpy()
 
 
-# --- networks ---------------------------------------------------------------------------------------
+# --- the run ----------------------------------------------------------------------------------------
 
 
-def demo(data: Data) -> Network:
-    graph = api.load(Path(str(files("nmc") / "data" / "digits_sew.nir")))
-    return lower(graph, graph.steps or 8, "relay", Encoding.GRADED)
+def measure(
+    name: str, seed: int, bits: list[int], cache: Path | None, results: dict[str, dict[str, float]]
+) -> None:
+    """Add what is missing of one network to the results."""
+    subject: Subject | None = None
+
+    def add(key: str) -> None:
+        nonlocal subject
+        full = f"{name}/{seed}/{key}"
+        if full in results:
+            return
+        subject = subject or Subject(name, seed, cache)
+        if key == "float":
+            results[full] = subject.floats()
+        elif key.startswith("tuned"):
+            results[full] = subject.tuned(int(key[5:]))
+        else:
+            number, granularity = key.split()
+            results[full] = subject.integers(int(number), "layer" if granularity == "layer" else "channel")
+        print(full, results[full], file=sys.stderr, flush=True)
+
+    add("float")
+    for number in bits:
+        for granularity in GRANULARITIES:
+            add(f"{number} {granularity}")
+    for number in TUNED:
+        if NETWORKS[name].tuned and number in bits:
+            add(f"tuned{number}")
 
 
-def _trained(graph: OpGraph, data: Data, encoding: Encoding, epochs: int) -> Network:
-    torch.manual_seed(SEED)
-    module = FloatModule(lower(graph, graph.steps or 4, "relay", encoding))
-    train(module, data, epochs, 8e-3)
-    return module.trained()
+def losses(name: str, seeds: list[int], key: str, results: dict[str, dict[str, float]]) -> list[float]:
+    """Points of test accuracy that ``key`` costs, one per seed that was measured."""
+    found = []
+    for seed in seeds:
+        base = results.get(f"{name}/{seed}/float")
+        if key.startswith("best"):
+            options = [results.get(f"{name}/{seed}/{key[4:]} {one}") for one in GRANULARITIES]
+            known = [one for one in options if one is not None]
+            # The first of equals: the default.
+            one = max(known, key=lambda found: found["val"]) if known else None
+        else:
+            one = results.get(f"{name}/{seed}/{key}")
+        if base is not None and one is not None:
+            found.append(100 * (base["float"] - one["test"]))
+    return found
 
 
-def sew(data: Data) -> Network:
-    """LIF, SEW ADD: stem, two blocks, the second with stride; T = 6."""
-    draft = Draft((1, 8, 8), lif_neuron(), SEED, drive=2.5)
-    x = draft.conv_fire("stem", "input", 12, 3)
-    x = block(draft, "block1", x, 12, 1, "add")
-    x = block(draft, "block2", x, 20, 2, "add")
-    return _trained(draft.finish("sew_lif", draft.linear("fc", x, 10), 6), data, Encoding.GRADED, 25)
+def cell(values: list[float]) -> str:
+    """Mean, and the single values where there are several."""
+    if not values:
+        return "-"
+    mean = f"{np.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ({', '.join(f'{value:.2f}' for value in values)})"
 
 
-def membrane(data: Data) -> Network:
-    """IF, membrane shortcut: the residual stream is a current; T = 6."""
-    draft = Draft((1, 8, 8), if_neuron(), SEED)
-    u = draft.conv("stem", "input", 12, 3)
-    u = membrane_block(draft, "block1", u, 12, 1)
-    u = membrane_block(draft, "block2", u, 20, 2)
-    x = draft.linear("fc", draft.fire("last.sn", u), 10)
-    return _trained(draft.finish("ms", x, 6), data, Encoding.GRADED, 25)
-
-
-def depthwise(data: Data) -> Network:
-    """Depthwise and pointwise convolutions, IF; T = 6."""
-    draft = Draft((1, 8, 8), if_neuron(), SEED)
-    x = draft.conv_fire("stem", "input", 16, 3)
-    for k, (channels, stride) in enumerate(((24, 2), (32, 1))):
-        size = draft.shapes[x][0]
-        weight = draft.rng.normal(0, (2 / 9) ** 0.5, (size, 1, 3, 3))
-        deep = og.Conv2d(weight, np.zeros(size), (stride, stride), (1, 1), groups=size)
-        x = draft.fire(f"dw{k}.sn", draft.norm(f"dw{k}.bn", draft.add(f"dw{k}", deep, x)))
-        x = draft.conv_fire(f"pw{k}", x, channels, 1)
-    return _trained(draft.finish("depthwise", draft.linear("fc", x, 10), 6), data, Encoding.GRADED, 25)
-
-
-def seven(data: Data) -> Network:
-    """7B-Net of a quarter of the width on 16 x 16 event pixels; T = 8."""
-    graph = seven_b("add", size=FIELD, width=0.25, classes=DIRECTIONS, steps=EVENT_STEPS)
-    return _trained(graph, data, Encoding.SPIKES, 12)
-
-
-class Residual(nn.Module):
-    """A small residual ANN with batch norm and ReLU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-        self.body = nn.Sequential(
-            nn.Conv2d(16, 16, 3, padding=1, bias=False),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.Conv2d(16, 16, 3, padding=1, bias=False),
-            nn.BatchNorm2d(16),
-        )
-        self.relu, self.pool, self.fc = nn.ReLU(), nn.AvgPool2d(2), nn.Linear(256, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        x = self.relu(self.body(x) + x)
-        return self.fc(self.pool(x).flatten(1))
-
-
-def converted(data: Data) -> Network:
-    """A residual ANN, trained, then converted for T = 32 with nmc's defaults."""
-    from nmc.frontend.convert import convert
-
-    torch.manual_seed(SEED)
-    ann = Residual()
-    train(ann, replace(data, x=data.x.astype(np.float32)), 12, 5e-3)
-    graph = convert(ann.eval(), data.x[:256].astype(np.float32), 32)
-    return lower(graph, 32, "relay", Encoding.GRADED)
-
-
-NETWORKS: dict[str, tuple[Callable[[Data], Network], Callable[[], Data], bool]] = {
-    "demo": (demo, digits, True),
-    "sew": (sew, digits, True),
-    "ms": (membrane, digits, True),
-    "depthwise": (depthwise, digits, True),
-    "events": (seven, events, True),
-    "converted": (converted, digits, False),
-}
-"""How each is made, its data, and whether it is fine-tuned: 32 steps are too long for this script."""
-MISSING = "CUBA recurrent: not measured, nmc does not compile recurrent networks yet"
-
-
-# --- measuring --------------------------------------------------------------------------------------
-
-
-def float_accuracy(network: Network, data: Data) -> float:
-    found = run_network(network, data.x_test, network.steps)
-    output = np.concatenate(
-        [found[f"output/{name}"].reshape(len(data.x_test), -1) for name in network.outputs], 1
-    )
-    return float((output.argmax(1) == data.y_test).mean())
-
-
-def integer_accuracy(network: Network, data: Data) -> float:
-    trace = engine("auto").run(network, encode.encode(network, data.x_test), network.steps)
-    return float((trace.classes == data.y_test).mean())
-
-
-def quantized(network: Network, data: Data, precision: Precision) -> Network:
-    soft = any(getattr(p.neuron, "reset", None) is Reset.SUBTRACT for p in network.compute)
-    passes = pipeline(load_chip(SOFT_CHIP if soft else CHIP), data.x[:CALIBRATION], precision)
-    return run_passes(network, passes, stop_after="prove-ranges")
-
-
-def tuned(network: Network, data: Data, bits: int) -> float:
-    torch.manual_seed(SEED)
-    module = aware(network, load_chip(CHIP), data.x[:CALIBRATION], Precision(bits, "channel"))
-    # Readouts add up over T; as logits they would be far too sure.
-    scale = 1.0 if network.readout == "count" else 1.0 / max(1.0, network.steps / 8)
-    train(module, data, TUNE_EPOCHS, 3e-3 if bits < 4 else 1e-3, scale)
-    return integer_accuracy(module.export(), data)
-
-
-def measure(name: str, bits: list[int]) -> None:
-    make, load, fine = NETWORKS[name]
-    start = time.perf_counter()
-    data = load()
-    network = make(data)
-    whole = float_accuracy(network, data)
-    made = time.perf_counter() - start
-    print(
-        f"\n{name}: {network.name}, T = {network.steps}, float {whole:.2%}, made in {made:.0f} s", flush=True
-    )
-    print(
-        f"{'bits':>4} {'layer':>8} {'loss':>6} {'channel':>8} {'loss':>6} {'tuned':>8} {'loss':>6}",
-        flush=True,
-    )
-    for b in bits:
-        cells = [
-            integer_accuracy(quantized(network, data, Precision(b, g)), data) for g in ("layer", "channel")
-        ]
-        if fine and b in TUNED_BITS:
-            cells.append(tuned(network, data, b))
-        text = " ".join(f"{cell:8.2%} {100 * (whole - cell):6.2f}" for cell in cells)
-        print(f"{b:>4} {text}", flush=True)
+def table(bits: list[int], results: dict[str, dict[str, float]]) -> str:
+    """Markdown: a row per network and method."""
+    names = list(dict.fromkeys(key.split("/")[0] for key in results))
+    lines = [
+        "| network | float | unrest | method | " + " | ".join(f"{number} bits" for number in bits) + " |",
+        "|---" * (4 + len(bits)) + "|",
+    ]
+    for name in names:
+        seeds = sorted({int(key.split("/")[1]) for key in results if key.split("/")[0] == name})
+        base = [results[f"{name}/{seed}/float"] for seed in seeds if f"{name}/{seed}/float" in results]
+        whole = f"{100 * np.mean([one['float'] for one in base]):.2f} %"
+        unrest = f"{100 * np.mean([one['unrest'] for one in base]):.2f} %"
+        for method, form in (("default", "{} layer"), ("best", "best{}"), ("tuned", "tuned{}")):
+            cells = [cell(losses(name, seeds, form.format(number), results)) for number in bits]
+            if any(one != "-" for one in cells):
+                lines.append(f"| {name} | {whole} | {unrest} | {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--bits", default="8,6,5,4,3,2")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--cache", type=Path, help="folder of trained networks")
+    parser.add_argument("--results", type=Path, help="JSON file of measurements, read and added to")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    bits = [int(one) for one in arguments.bits.split(",")]
+    stored = arguments.results
+    results = json.loads(stored.read_text()) if stored is not None and stored.exists() else {}
     for name in arguments.networks.split(","):
-        measure(name, [int(bits) for bits in arguments.bits.split(",")])
-    print(f"\n{MISSING}; losses in points")
+        for seed in [int(one) for one in arguments.seeds.split(",")][: None if NETWORKS[name].seeds else 1]:
+            measure(name, seed, bits, arguments.cache, results)
+            if stored is not None:
+                stored.write_text(json.dumps(results, indent=1))
+    print(table(bits, results))
+    print(f"\n{MISSING}")
 
 
 if __name__ == "__main__":
