@@ -332,24 +332,34 @@ import sys
 from mapped import Chain
 from nmc.chip import load_chip
 from nmc.partition.tile import partition
-chain = Chain(3, 32, 32)
-name = chain.conv("in", 24)
-for _ in range(3): name = chain.conv(name, 40)
-print(partition(chain.network(), load_chip("loihi2")).mapping)
+from nmc.ir import Conv2d
+from nmc.partition.hold import hold
+from mapped import weight
+chip = load_chip("loihi1:nahuku-8")
+chain = Chain(2, 2, 2)
+sums = [chain.conv("in", 256)]
+for _ in range(3):
+    shared, op = weight(256, 256, 3, 3), Conv2d((1, 1), (1, 1))
+    inner = chain.add(sums[-1], op, shared)
+    for source in sums[:-1]: chain.project(source, inner, op, shared)
+    sums.append(chain.conv(inner, 256))
+held = hold(chain.network(), chip)
+assert held.notes
+print([one.name for one in held.populations], partition(held, chip).mapping)
 """
 
 
-def test_same_mapping_for_any_hash_seed() -> None:
+def test_same_relays_and_mapping_for_any_hash_seed_and_thread_count() -> None:
     support = os.path.dirname(gen.__file__)
     printed = {
         subprocess.run(
             [sys.executable, "-c", PRINT],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": support},
+            env={**os.environ, "PYTHONHASHSEED": n, "OMP_NUM_THREADS": n, "PYTHONPATH": support},
             check=True,
             capture_output=True,
             timeout=60,
         ).stdout
-        for seed in ("0", "7")
+        for n in ("1", "2")
     }
     assert len(printed) == 1
 
