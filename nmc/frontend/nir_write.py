@@ -117,6 +117,7 @@ class _Writer:
         self.nodes: dict[str, RawNode] = {}
         self.edges: list[Edge] = []
         self.stored: dict[int, str] = {}
+        self.promised: dict[str, str] = {}
 
     def file(self) -> tuple[dict[str, RawNode], tuple[Edge, ...]]:
         for name in self.graph.order:
@@ -127,10 +128,7 @@ class _Writer:
         self, name: str, kind: str, fields: Mapping[str, Value], sources: tuple[str, ...]
     ) -> tuple[str, ...]:
         """A node fed by the sum of ``sources``; its name in the file."""
-        label = base = name.replace("/", ".") or "node"
-        count = 2
-        while label in self.nodes:
-            label, count = f"{base}.{count}", count + 1
+        label = self.promised.get(name) or self._label(name)
         self.nodes[label] = RawNode(kind, fields)
         for source in self._distinct(label, sources, fields):
             self.edges.append((source, label))
@@ -138,6 +136,13 @@ class _Writer:
             if isinstance(value, np.ndarray):
                 self.stored.setdefault(id(value), f"{label}/{key}")
         return (label,)
+
+    def _label(self, name: str) -> str:
+        label = base = name.replace("/", ".") or "node"
+        count = 2
+        while label in self.nodes or label in self.promised.values():
+            label, count = f"{base}.{count}", count + 1
+        return label
 
     def _distinct(self, label: str, sources: tuple[str, ...], fields: Mapping[str, Value]) -> list[str]:
         """The sources, each once: what comes again comes through a Scale of 1."""
@@ -156,7 +161,27 @@ class _Writer:
     def _sources(self, name: str) -> tuple[str, ...]:
         return tuple(node for before in self.graph.before(name) for node in self.values[before])
 
+    def _delay(self, name: str, op: og.Delay) -> tuple[str, ...]:
+        """A Delay node; the one step of a loop is none, because every reader delays a loop by one."""
+        closing = [before for before in self.graph.before(name) if before not in self.values]
+        for before in closing:
+            if not isinstance(self.graph.nodes[before], og.Neuron):
+                problem = f"closes a loop behind {before}, which is no neuron"
+                raise NmcError("NMC-G05", name, problem, "feed back the spikes of a neuron")
+            if before not in self.promised:
+                self.promised[before] = self._label(before)
+        sources = tuple(
+            node
+            for before in self.graph.before(name)
+            for node in (self.values.get(before) or (self.promised[before],))
+        )
+        if closing and op.steps == 1:
+            return sources
+        return self._add(name, "Delay", {"delay": np.full(self.shapes[name], op.steps * DT)}, sources)
+
     def _op(self, name: str, op: og.Op) -> tuple[str, ...]:
+        if isinstance(op, og.Delay):
+            return self._delay(name, op)
         shape, sources = self.shapes[name], self._sources(name)
         if isinstance(op, og.Input | og.Output):
             return self._add(name, type(op).__name__, {"shape": np.array(shape)}, sources)
@@ -180,8 +205,6 @@ class _Writer:
             return self._add(name, "Scale", {"scale": np.array(spread(op.factor, shape))}, sources)
         if isinstance(op, og.BatchNorm):
             return self._norm(name, op, sources)
-        if isinstance(op, og.Delay):
-            return self._add(name, "Delay", {"delay": np.full(shape, op.steps * DT)}, sources)
         if isinstance(op, og.ReLU):
             raise NmcError("NMC-G05", name, "a ReLU has no NIR primitive", "convert the network first")
         return self._join(name, op)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import h5py
 import nir
 import numpy as np
@@ -40,6 +42,7 @@ def joined(kind: str) -> og.OpGraph:
         "depthwise": conv(rng, 3, 3, groups=3),
         "wide": conv(rng, 3, 3, (1, 3)),
         "scale": og.Scale(np.array([0.5, 1.0, 1.5]).reshape(3, 1, 1)),
+        "delay": og.Delay(2),
     }
     nodes: dict[str, og.Op] = {
         "input": og.Input(SHAPE),
@@ -63,7 +66,7 @@ def joined(kind: str) -> og.OpGraph:
     return og.OpGraph(nodes, tuple(edges), "joined", 4, ("a note",), "told")
 
 
-KINDS = ("add", "sub", "mul", "cat", "twice", "max", "pool", "norm", "depthwise", "wide", "scale")
+KINDS = ("add", "sub", "mul", "cat", "twice", "max", "pool", "norm", "depthwise", "wide", "scale", "delay")
 
 
 def frames(graph: og.OpGraph) -> np.ndarray:
@@ -84,6 +87,79 @@ def test_the_file_compiles_to_the_same_bytes(tmp_path, kind):
     direct.save(tmp_path / "direct.nmc")
     again.save(tmp_path / "again.nmc")
     assert (tmp_path / "direct.nmc").read_bytes() == (tmp_path / "again.nmc").read_bytes()
+
+
+def chain(**middle: og.Op) -> og.OpGraph:
+    """Layers with a neuron behind each, then a linear layer."""
+    rng = np.random.default_rng(5)
+    nodes: dict[str, og.Op] = {"input": og.Input(SHAPE), "c": conv(rng, 2, 6), "s": NEURON}
+    for name, op in middle.items():
+        nodes |= {name: op, f"{name}.s": NEURON}
+    nodes |= {"flat": og.Flatten(), "fc": og.Linear(rng.integers(-4, 9, (3, 210)) / 8), "end": og.Neuron(1.0)}
+    names = [*nodes, "out"]
+    return og.OpGraph({**nodes, "out": og.Output()}, tuple(pairwise(names)), "chain", 4)
+
+
+def recurrent(steps: int, self_loop: bool) -> og.OpGraph:
+    """A layer that feeds itself back, directly or through weights, one or more steps later."""
+    rng = np.random.default_rng(6)
+    nodes: dict[str, og.Op] = {
+        "input": og.Input((5,)),
+        "fc": og.Linear(rng.integers(-4, 9, (4, 5)) / 8),
+        "s": og.Neuron(1.0),
+        "late": og.Delay(steps),
+        "back": og.Scale(-0.5) if self_loop else og.Linear(rng.integers(-6, 5, (4, 4)) / 8),
+        "out": og.Output(),
+    }
+    pairs = "input>fc fc>s s>late late>back back>s s>out"
+    return og.OpGraph(nodes, tuple(tuple(pair.split(">")) for pair in pairs.split()), "recurrent", 4)  # type: ignore[misc]
+
+
+def every_layer() -> og.OpGraph:
+    rng = np.random.default_rng(7)
+    return chain(
+        grouped=conv(rng, 6, 6, groups=2),
+        depthwise=conv(rng, 6, 6, groups=6),
+        wide=conv(rng, 6, 6, (1, 5)),
+        tall=conv(rng, 6, 6, (3, 1)),
+        dilated=og.Conv2d(rng.integers(-4, 9, (6, 6, 3, 3)) / 16, None, (1, 1), (2, 2), (2, 2)),
+        strided=og.Conv2d(rng.integers(-4, 9, (6, 6, 2, 2)) / 16, rng.integers(0, 3, 6) / 8, (1, 1), (1, 0)),
+        summed=og.SumPool((3, 3), (1, 1), (1, 1)),
+        late=og.Delay(3),
+    ).with_(name="layers")
+
+
+CONSTRUCTS = {
+    "one step back": lambda: recurrent(1, self_loop=False),
+    "three steps back": lambda: recurrent(3, self_loop=False),
+    "self-inhibition": lambda: recurrent(1, self_loop=True),
+    "every layer": every_layer,
+}
+
+
+@pytest.mark.parametrize("name", CONSTRUCTS)
+def test_loops_and_layers_compile_to_the_same_bytes(tmp_path, name):
+    graph, path = CONSTRUCTS[name](), tmp_path / "model.nir"
+    write_nir(graph, path)
+    x = np.random.default_rng(0).integers(0, 2, (2, 4, *graph.input_shapes[0]))
+    direct, again = (nmc.compile(g, "loihi2", data=x) for g in (graph, path))
+    assert direct.build_id == again.build_id
+    direct.save(tmp_path / "direct.nmc")
+    again.save(tmp_path / "again.nmc")
+    assert (tmp_path / "direct.nmc").read_bytes() == (tmp_path / "again.nmc").read_bytes()
+
+
+@pytest.mark.parametrize("name", CONSTRUCTS)
+def test_loops_and_layers_mean_the_same_to_other_readers(tmp_path, name):
+    graph, path = CONSTRUCTS[name](), tmp_path / "model.nir"
+    write_nir(graph, path)
+    strict = nir.read(path)
+    strict.metadata = {}
+    nir.write(path, strict)
+    expected, got = (run(g, frames(graph), 8) for g in (graph, load_nir(path)))
+    for layer in graph.named(og.Neuron):
+        np.testing.assert_array_equal(got.values[layer], expected.values[layer])
+        assert expected.values[layer].any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
