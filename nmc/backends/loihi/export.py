@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nmc import __version__, atomic
+from nmc import __version__, atomic, timing
 from nmc.backends.loihi import quirks
 from nmc.backends.loihi.export_template import TEMPLATE
 from nmc.backends.loihi.lower import lower, synapse_matrix
@@ -43,8 +43,9 @@ def export_lava(network: Network, x: IntArray, steps: int, folder: Path) -> tupl
     Raises:
         NmcError: what ``lower`` refuses, NMC-W01.
     """
-    program = lower(network, x, steps)
-    text, arrays = script(network, program)
+    # All samples are lowered, so that one that does not fit is refused; the processes are the same for each.
+    *_, program = (lower(network, x[part], steps) for part in timing.sessions(network, len(x)))
+    text, arrays = script(network, program, steps)
     files = {f"arrays/{name}.npy": _npy(array) for name, array in {**arrays, "x": x}.items()}
     trace = ReferenceEngine().run(network, x, steps, record=network.outputs)
     kind = trace.v if network.readout == "potential" else trace.spikes
@@ -72,8 +73,14 @@ def _npy(array: npt.NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def script(network: Network, program: Program) -> tuple[str, dict[str, npt.NDArray[Any]]]:
-    """The script's text, and the arrays that it loads by name, less its samples "x"."""
+def script(network: Network, program: Program, steps: int) -> tuple[str, dict[str, npt.NDArray[Any]]]:
+    """The script's text, and the arrays that it loads by name, less its samples "x".
+
+    Args:
+        network: stage QUANTIZED or MAPPED.
+        program: its processes, for any samples.
+        steps: T.
+    """
     writer = _Writer(network)
     cells: dict[str, Source | Neurons] = {source.name: source for source in program.sources}
     cells |= {cell.name: cell for cell in program.neurons}
@@ -101,7 +108,10 @@ def script(network: Network, program: Program) -> tuple[str, dict[str, npt.NDArr
         "@NOTE@": note if custom else "",
         "@IMPORTS@": f"from lava_processes import {', '.join(custom)}" if custom else "",
         "@KIND@": f"spike trains (samples, steps, {shape})" if train else f"frames (samples, {shape})",
-        "@INTERVAL@": str(program.interval),
+        "@INTERVAL@": str(steps),
+        "@CLEARED@": str(program.interval),
+        "@ALONE@": str(network.remembers),
+        "@WAITS@": repr([cell.name for cell in program.neurons if cell.waits]),
         "@SHAPE@": str(source.shape),
         "@TRAIN@": str(train),
         "@RANGE@": f"{neuron.scale!r}, {neuron.lowest}, {neuron.highest}",
@@ -147,7 +157,7 @@ class _Writer:
         ]
 
     def host(self, cell: Neurons) -> list[str]:
-        """What the host computes for a population: its own bias and one sum per projection of frames."""
+        """What the host writes into a population: its own bias and one sum per projection of frames."""
         bias = self._network[cell.name].bias
         assert isinstance(bias, Fixed)
         terms = [self.array(f"{cell.name}.bias", np.broadcast_to(bias.mant, cell.shape).reshape(-1))]
@@ -177,13 +187,13 @@ class _Writer:
             fields[key] = self._value(f"{cell.name}.{key}", getattr(cell, key))
         bias = cell.bias_mant
         if cell.host_bias is not None:
-            fields["bias_mant"] = f"biases[{cell.name!r}][0]"
+            fields["bias_mant"] = f"{'0 * ' if cell.waits else ''}biases[{cell.name!r}][0]"
         elif (bias == bias.flat[0]).all():
             fields["bias_mant"] = str(int(bias.flat[0]))
         else:
             fields["bias_mant"] = self.array(f"{cell.name}.bias_mant", bias)
         fields["bias_exp"] = str(cell.bias_exp)
-        fields["reset_interval"] = "INTERVAL"
+        fields["reset_interval"] = "CLEARED"
         fields["reset_offset"] = str(quirks.reset_offset(cell.level))
         if cell.process in CPU_ONLY:
             fields["v_start"] = self._value(f"{cell.name}.v_start", cell.v0)

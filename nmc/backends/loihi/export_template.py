@@ -32,12 +32,15 @@ from scipy.sparse import csr_matrix
 
 HERE = Path(__file__).resolve().parent
 INTERVAL = @INTERVAL@  # steps per sample
+CLEARED = @CLEARED@  # steps between two resets of a population
+ALONE = @ALONE@  # one sample a run, because loops carry spikes past its end
 INPUT_SHAPE = @SHAPE@
 TRAIN = @TRAIN@  # samples are spike trains (steps, *INPUT_SHAPE), else frames
 SCALE, LOWEST, HIGHEST = @RANGE@  # what enters the chip is clip(round(x / SCALE), LOWEST, HIGHEST)
 OUTPUTS = @OUTPUTS@
 READ = @READOUT@  # what is read from the outputs
 LEVELS = @LEVELS@  # the step in which a population sees the first data of the first sample
+WAITS = @WAITS@  # populations whose bias starts with the first data, not with the run
 
 
 def array(name):
@@ -81,7 +84,7 @@ def current(x, matrix, shift):
 
 
 def host_biases(x):
-    """Bias mantissas of populations that the host feeds, (samples, *shape)."""
+    """Bias mantissas that the host writes, (samples, *shape)."""
     biases = {}
 @HOST@
     for name, mantissas in biases.items():
@@ -101,7 +104,7 @@ def host_writes(biases):
     """{steps done: [(population, mantissas)]}: what the host writes before a sample."""
     writes = {}
     for name, mantissas in biases.items():
-        for sample in range(1, len(mantissas)):
+        for sample in range(0 if name in WAITS else 1, len(mantissas)):
             writes.setdefault(sample * INTERVAL + LEVELS[name], []).append((name, mantissas[sample]))
     return writes
 
@@ -113,6 +116,14 @@ def per_sample(name, data, samples):
 
 def run(x, record):
     """{(population, "s_out" or "v"): (samples, steps, *shape)}."""
+    if not ALONE:
+        return session(x, record)
+    parts = [session(x[n : n + 1], record) for n in range(len(x))]
+    return {key: np.concatenate([part[key] for part in parts]) for key in record}
+
+
+def session(x, record):
+    """All samples in one run."""
     biases = host_biases(x)
     cells, steps = build(x, biases), total_steps(x)
     monitors = {}

@@ -9,12 +9,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import lavanets
 import numpy as np
 import pytest
 from features import FEATURES, STEPS
 
 from nmc.backends import encode
 from nmc.backends.loihi.export import SCRIPT, export_lava
+from nmc.backends.loihi.lower import lower
 from nmc.backends.sim.reference import ReferenceEngine
 from nmc.ir import Network
 
@@ -82,6 +84,32 @@ def test_the_script_runs_samples_of_the_user(tmp_path: Path, name: str) -> None:
         for population in names:
             assert np.array_equal(found[population], trace.spikes[population]), population
     assert f"class per sample {trace.classes.tolist()}" in done.stdout
+
+
+def looped() -> tuple[Network, np.ndarray]:
+    """A network with loops and biases behind its first layer, whose biases must wait for the first data."""
+    for seed in range(100):
+        network, x = lavanets.network_of(seed, loops=True, graded=False)
+        cells = lower(network, x[:1], lavanets.STEPS).neurons
+        if network.remembers and any(cell.waits and cell.level > 1 for cell in cells):
+            return network, x
+    raise AssertionError("no such network")
+
+
+@NEEDS_LAVA
+@pytest.mark.runtime
+def test_the_script_of_a_network_with_loops(tmp_path: Path) -> None:
+    """One sample at a time, though in one process."""
+    network, x = looped()
+    export_lava(network, x, lavanets.STEPS, tmp_path)
+    done = run_alone(tmp_path, "--record")
+    assert done.returncode == 0, done.stderr
+    names = [population.name for population in network.compute]
+    trace = ReferenceEngine().run(network, x, lavanets.STEPS, names)
+    assert len(x) > 1
+    with np.load(tmp_path / "spikes.npz") as found:
+        for population in names:
+            assert np.array_equal(found[population], trace.spikes[population]), population
 
 
 @NEEDS_LAVA
