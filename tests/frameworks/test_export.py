@@ -8,6 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import snn_nets  # noqa: E402
+
 import nmc  # noqa: E402
 from nmc.frontend import opgraph as og  # noqa: E402
 from nmc.frontend.float_engine import run  # noqa: E402
@@ -50,6 +52,24 @@ def test_a_module_and_its_export_compile_to_the_same_bytes(tmp_path):
     again.save(tmp_path / "again.nmc")
     assert (tmp_path / "direct.nmc").read_bytes() == (tmp_path / "again.nmc").read_bytes()
     assert isinstance(nir.read(path), nir.NIRGraph)
+
+
+@pytest.mark.parametrize("architecture", snn_nets.ARCHITECTURES)
+def test_every_architecture_compiles_to_the_same_bytes(architecture, tmp_path):
+    """compile(module) and compile(export(module)), and the nir package reads the file."""
+    pytest.importorskip("spikingjelly", reason="SpikingJelly is not installed")
+    kit = snn_nets.KITS["SpikingJelly, multi-step"](1)
+    torch.manual_seed(0)
+    module = kit.prepare(snn_nets.liven(snn_nets.ARCHITECTURES[architecture](kit), seed=7))
+    path = tmp_path / "model.nir"
+    nmc.export(module, path, input_shape=snn_nets.SHAPE, steps=4)
+    assert isinstance(nir.read(path), nir.NIRGraph)
+    x = np.random.default_rng(0).integers(0, 2, (1, 4, *snn_nets.SHAPE))
+    graph = trace(module, snn_nets.SHAPE, steps=4)
+    direct, again = (nmc.compile(model, "lava-cpu", data=x) for model in (graph, path))
+    direct.save(tmp_path / "direct.nmc")
+    again.save(tmp_path / "again.nmc")
+    assert (tmp_path / "direct.nmc").read_bytes() == (tmp_path / "again.nmc").read_bytes()
 
 
 def network(tmp_path, shortcut: bool) -> tuple[og.OpGraph, str]:
