@@ -1,6 +1,6 @@
 """Every network of the zoo at its published size: does it compile for Loihi 2, how long, on how many cores?
 
-    python benchmarks/zoo.py                        # all 46, hours on one core
+    python benchmarks/zoo.py                        # all 47, hours on one core
     python benchmarks/zoo.py resnet-20 7b-net       # some of them
     python benchmarks/zoo.py --limit 600            # give up a network after so many seconds
 

@@ -79,6 +79,9 @@ def _converted() -> dict[str, Entry]:
     for depth in (20, 32, 44, 56, 110):
         build = partial(residual.cifar_resnet, depth)
         entries[f"resnet-{depth}"] = Entry(build, (3, 32, 32), 350, SOFT, HU, {**TINY, **HARD})
+    large = partial(residual.resnet, 50, "vanilla", steps=350, reset=ResetRule.SUBTRACT)
+    narrow = {**SMALL, "classes": 10, **HARD}
+    entries["resnet-50"] = Entry(large, (3, 224, 224), 350, SOFT, HU, narrow)
     small = partial(residual.cifar_resnet, 8, channels=1, size=28)
     entries["resnet-8"] = Entry(small, (1, 28, 28), 350, SOFT, HU, {**TINY, **HARD})
     return entries

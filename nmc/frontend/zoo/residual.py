@@ -66,14 +66,16 @@ def resnet(
     width: float = 1.0,
     classes: int = 1000,
     steps: int = 4,
+    reset: og.ResetRule = og.ResetRule.VALUE,
     seed: int = 0,
 ) -> OpGraph:
-    """SEW ResNet ("add", "and", "iand") or spiking ResNet ("vanilla"): Fang et al. 2021, IF, T = 4.
+    """SEW ResNet ("add", "and", "iand") or spiking ResNet ("vanilla"): Fang et al. 2021, IF, T = 4. Reset by
+    subtraction and T = 350 make the vanilla one what Hu et al. 2018 convert.
 
     depth: 18, 34, 50, 101 or 152. size: of the square RGB input. width: multiplies all channels.
     """
     # A product of spikes thins them out.
-    draft = Draft((3, size, size), if_neuron(), seed, width, drive=3.0 if join == "and" else 1.25)
+    draft = Draft((3, size, size), if_neuron(reset), seed, width, drive=3.0 if join == "and" else 1.25)
     x = draft.conv_fire("stem", "input", 64, 7, 2)
     x = draft.max_pool("stem.pool", x, 3, 2, 1)
     for stage, blocks in enumerate(BLOCKS[depth]):
