@@ -1,12 +1,16 @@
-"""How good are mappings: cores against the physical bound, spike-hops and worst link against the naive one.
+"""How good are mappings: cores against the physical bound, spike-hops and worst link against other mappings.
 
-    python benchmarks/mapping.py                    every network; the table of README's kind, as Markdown
+    python benchmarks/mapping.py                    every network; the tables of docs/mapping.md
     python benchmarks/mapping.py --only R18 R34     some of them
     python benchmarks/mapping.py --layers R18       the binding limit of every layer
+    python benchmarks/mapping.py --published        our counts beside those that Lava's tutorials print
+    python benchmarks/mapping.py --measured 18 34   with spike rates measured on the zoo's networks
 
-The naive mapping takes, among the tiles with the fewest cores, the one with the fewest channels, and puts the
-cores in order, row by row and chip by chip, as Lava's mapper does. Traffic: 0.15 spikes per neuron and step.
-Every network is mapped twice: for the fewest cores, and for the least traffic on as many chips.
+Placed is what nmc does. The naive mapping takes, among the tiles with the fewest cores, the one with the
+fewest channels, and puts the cores in order, row by row and chip by chip, as Lava's mapper does. In order and
+random: nmc's tiles placed so. METIS: nmc's tiles placed by recursive bisection, where pymetis is installed.
+Traffic: 0.15 spikes per neuron and step, unless measured. Every network has a process of its own, for its
+peak memory.
 """
 
 from __future__ import annotations
@@ -14,26 +18,36 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
+from metis import metis_cores
 from networks import cifar_resnet, lava_tables, sew_resnet
 
+from nmc import timing
 from nmc.chip import Chip, load_chip
-from nmc.ir import Network
+from nmc.frontend.fold import fold
+from nmc.frontend.lower import lower
+from nmc.frontend.zoo import NETWORKS
+from nmc.ir import Encoding, Network
 from nmc.partition.bound import lower_bound
 from nmc.partition.check import check_mapping
 from nmc.partition.fit import analyse
-from nmc.partition.graph import core_graph
+from nmc.partition.graph import CoreGraph, Traffic, core_graph
 from nmc.partition.hold import hold
 from nmc.partition.place import place
 from nmc.partition.plan import Planner
 from nmc.partition.route import route
 from nmc.partition.search import Options
 from nmc.partition.tile import Objective, partition
+from nmc.passes import pipeline, run_passes
+from nmc.quantize import calibrate
 
 LOIHI1, LOIHI2 = "loihi1:pohoiki-springs", "loihi2:hala-point"
 Build = Callable[[Chip], Network]
@@ -59,34 +73,29 @@ def naive(one: Options) -> list[np.ndarray]:
     return [*(-one.lengths[:, 1:]).T, one.lengths[:, 0], one.tiles]
 
 
-def measure(name: str, chip: Chip, network: Network, optimize: Objective) -> dict[str, object]:
+def measure(
+    name: str, chip: Chip, network: Network, optimize: Objective, traffic: Traffic | None = None
+) -> dict[str, object]:
     row: dict[str, object] = {"name": name, "optimize": optimize}
     row["neurons"] = sum(one.size for one in network.compute)
     start = time.perf_counter()
-    mapped = partition(network, chip, optimize)
+    mapped = partition(network, chip, optimize, traffic)
     row["partition_s"] = time.perf_counter() - start
     start = time.perf_counter()
-    placed = place(mapped, chip)
+    placed = place(mapped, chip, traffic)
     row["place_s"] = time.perf_counter() - start
     start = time.perf_counter()
     check_mapping(placed, chip)
     row["check_s"] = time.perf_counter() - start
+    row["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     bound = lower_bound(network, chip)
     row |= {"cores": placed.mapping.cores_used, "bound": bound.cores, "bound_shared": bound.shared}
     row["ratio"] = placed.mapping.cores_used / bound.cores
     row["chips"] = len({tile.core // chip.cores_per_chip for tile in placed.mapping.tiles})
-    planner = Planner(network, dataclasses.replace(chip, cores=None))
+    planner = Planner(network, dataclasses.replace(chip, cores=None), traffic)
     first = planner.mapped(planner.plan(naive))
     row["naive_cores"] = first.mapping.cores_used
-    graph = core_graph(mapped)
-    shuffled = np.random.default_rng(0).permutation(graph.cores)
-    variants = {
-        "naive": core_graph(first),
-        "in_order": graph,
-        "random": graph.moved(shuffled),
-        "placed": core_graph(placed),
-    }
-    for label, one in variants.items():
+    for label, one in variants(chip, mapped, placed, first, traffic).items():
         result = route(chip, one)
         row[label] = {
             "spike_hops": result.spike_hops,
@@ -97,18 +106,34 @@ def measure(name: str, chip: Chip, network: Network, optimize: Objective) -> dic
         }
     row["hops_ratio"] = row["placed"]["spike_hops"] / row["naive"]["spike_hops"]
     row["worst_ratio"] = row["placed"]["worst_link"] / row["naive"]["worst_link"]
-    row["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return row
+
+
+def variants(
+    chip: Chip, mapped: Network, placed: Network, first: Network, traffic: Traffic | None
+) -> dict[str, CoreGraph]:
+    graph = core_graph(mapped, traffic)
+    found = {
+        "naive": core_graph(first, traffic),
+        "in_order": graph,
+        "random": graph.moved(np.random.default_rng(0).permutation(graph.cores)),
+        "placed": core_graph(placed, traffic),
+    }
+    if find_spec("pymetis") is not None:
+        found["metis"] = graph.moved(metis_cores(graph, chip))
+    return found
 
 
 def line(row: dict[str, object]) -> str:
     def hops(label: str) -> str:
+        if label not in row:
+            return "-"
         return f"{row[label]['spike_hops'] / 1e6:,.1f} / {row[label]['worst_link'] / 1e3:,.0f}"
 
+    routes = " | ".join(map(hops, ("naive", "in_order", "random", "metis", "placed")))
     return (
         f"| {row['name']} {row['optimize']} | {row['neurons']:,}"
-        f" | {row['cores']:,} ({row['chips']}) | {row['bound']:,} |"
-        f" {row['ratio']:.3f} | {hops('naive')} | {hops('in_order')} | {hops('random')} | {hops('placed')} |"
+        f" | {row['cores']:,} ({row['chips']}) | {row['bound']:,} | {row['ratio']:.3f} | {routes} |"
         f" {row['hops_ratio']:.2f} | {row['worst_ratio']:.2f} |"
         f" {row['partition_s']:.1f} + {row['place_s']:.1f} + {row['check_s']:.1f} | {row['peak_gb']:.1f} |"
     )
@@ -123,6 +148,7 @@ TITLES = (
     "naive: M spike-hops / k worst link",
     "in order",
     "random",
+    "METIS",
     "placed",
     "hops / naive",
     "worst / naive",
@@ -147,38 +173,74 @@ def layers(name: str) -> None:
 
 
 def published() -> None:
-    """Our count beside those that Lava's tutorials print."""
-    chip = dataclasses.replace(load_chip("loihi2"), populations_per_core=1)
-    for name, network in lava_tables(chip).items():
-        mapped = partition(network, chip)
-        print(f"{name}: {mapped.mapping.cores_used} cores, one population per core; Lava prints 5")
+    """Our count beside those that Lava's tutorials print, layer by layer."""
+    chip = dataclasses.replace(load_chip("loihi2"), populations_per_core=1, cores=None)
+    print("| network | layer | Lava's compiler | nmc |\n|---|---|---|---|")
+    for name, (network, counts) in lava_tables(chip).items():
+        mapped = partition(network, chip, "cores")
+        for one, theirs in zip(mapped.compute, counts, strict=True):
+            shape = " x ".join(map(str, one.shape))
+            print(f"| {name} | {one.label}: {shape} | {theirs} | {len(mapped.mapping.of(one.name))} |")
+        print(f"| **{name}** | **all** | **{sum(counts)}** | **{mapped.mapping.cores_used}** |")
+
+
+def measured(depth: int, seed: int = 0) -> Iterator[dict[str, object]]:
+    """SEW-ResNet of the zoo (random weights that keep spikes alive), rates of one random image."""
+    chip = load_chip(LOIHI2)
+    graph = fold(NETWORKS[f"sew-resnet-{depth}"].build())
+    network = lower(graph, 4, "relay", Encoding.GRADED)
+    timed = timing.balance(network, chip.max_delay)
+    image = np.random.default_rng(seed).uniform(0, 1, (1, 3, 224, 224))
+    rates = calibrate.traffic(timed, calibrate.measure(timed, image))
+    integers = run_passes(network, pipeline(chip, None), stop_after="hold")
+    yield measure(f"R{depth}-zoo/loihi2 uniform", chip, integers, "balanced")
+    yield measure(f"R{depth}-zoo/loihi2 measured", chip, integers, "balanced", rates)
+
+
+def rows_of(name: str) -> list[dict[str, object]]:
+    """Both objectives of a case."""
+    chip_name, build = cases()[name]
+    chip = load_chip(chip_name)
+    network = build(chip)
+    return [measure(name, chip, network, optimize) for optimize in ("cores", "balanced")]
+
+
+def measured_rows(depth: int) -> list[dict[str, object]]:
+    return list(measured(depth))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="*", default=None)
+    parser.add_argument("--measured", nargs="*", type=int, default=None)
     parser.add_argument("--layers", default=None)
+    parser.add_argument("--published", action="store_true")
     parser.add_argument("--json", default=None)
     chosen = parser.parse_args()
     if chosen.layers:
         layers(chosen.layers)
+    if chosen.published:
+        published()
+    if chosen.layers or chosen.published:
         return
+    only = None if chosen.only is None else set(chosen.only)
+    names = [name for name in cases() if only is None or {name, name.split("/")[0]} & only]
+    depths = chosen.measured or ([18, 34] if only is None else [])
+    work: list[tuple[Callable[..., list[dict[str, object]]], object]] = []
+    work += [(rows_of, name) for name in names if chosen.measured is None]
+    work += [(measured_rows, depth) for depth in depths]
     print("|", " | ".join(TITLES), "|")
-    print("|---" * len(TITLES) + "|")
+    print("|---" * len(TITLES) + "|", flush=True)
     rows = []
-    for name, (chip_name, build) in cases().items():
-        if chosen.only and not any(name.startswith(f"{one}/") or name == one for one in chosen.only):
-            continue
-        chip = load_chip(chip_name)
-        network = build(chip)
-        for optimize in ("cores", "balanced", "traffic"):
-            row = measure(name, chip, network, optimize)
-            rows.append(row)
-            print(line(row), flush=True)
-    published()
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for function, argument in work:
+            for row in pool.apply(function, (argument,)):
+                rows.append(row)
+                print(line(row), flush=True)
     if chosen.json:
-        with open(chosen.json, "w") as file:
-            json.dump(rows, file, indent=1)
+        Path(chosen.json).write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

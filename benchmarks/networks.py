@@ -204,16 +204,54 @@ def _classifier(build: Builder, x: list[str], classes: int) -> list[str]:
     return [build.population("fc", [pooled], Dense(), weight)]
 
 
-def lava_tables(chip: Chip) -> dict[str, Network]:
-    """Sequential networks whose core counts Lava's tutorials print."""
+PILOTNET = ((24, 2, 0, 5), (36, 2, 0, 4), (48, 2, 0, 4), (64, (2, 1), (1, 0), 4), (64, 1, 0, 4))
+"""Channels, stride, padding, bits of PilotNet's convolutions, all 3 x 3; as in lava-dl's ``network.net``."""
+YOLO = ((16, 3, 2), (32, 3, 2), (64, 3, 2), (128, 3, 2), (256, 3, 1), (256, 3, 2), (512, 3, 1), (256, 1, 1))
+YOLO_END = ((512, 3, 1), (48, 1, 1))
+"""Channels, kernel, stride of YOLO-KP's convolutions; its weights had 4 to 8 bits, 5 fits most rows."""
+
+
+def lava_tables(chip: Chip) -> dict[str, tuple[Network, tuple[int, ...]]]:
+    """Sequential networks with the cores per layer that Intel's compiler took, first layer first.
+
+    Sources: lava-dl tutorials, netx/mnist, oxford, yolo_kp (run.ipynb), pilotnet_snn (benchmark.ipynb). The
+    tables of Oxford and PilotNet come from a compiler that used 12,000 words of synapse memory per core, the
+    later ones 16,000. MNIST's first layer follows from its 50 neurons per core.
+    """
+
+    def built(name: str, build: Builder, x: list[str]) -> Network:
+        return build.network(name, x, chip)
+
     result = {}
-    for name, sizes in {
-        "MNIST 784-128-64-10": (784, 128, 64, 10),
-        "Oxford 200-256-200": (200, 256, 200),
-    }.items():
+    for name, sizes, counts in (
+        ("MNIST", (784, 128, 64, 10), (3, 1, 1)),
+        ("Oxford", (200, 256, 200), (3, 2)),
+    ):
         build = Builder("relay")
         x = build.input((sizes[0],), Encoding.SPIKES)
         for number, (inner, outer) in enumerate(itertools.pairwise(sizes)):
             x = [build.population(f"dense{number}", x, Dense(), build.weight(outer, inner))]
-        result[name] = build.network(name, x, chip)
+        result[name] = built(name, build, x), counts
+    result["PilotNet"] = _pilotnet(chip), (13, 25, 13, 3, 3, 2, 12, 1, 1, 1)
+    build = Builder("relay", bits=5)
+    x = build.input((3, 448, 448), Encoding.GRADED)
+    for number, (channels, kernel, stride) in enumerate((*YOLO, *YOLO_END)):
+        x = build.conv(f"conv{number}", x, channels, kernel, stride)
+    result["YOLO-KP"] = built("YOLO-KP", build, x), (224, 112, 56, 28, 56, 16, 32, 14, 32, 4)
     return result
+
+
+def _pilotnet(chip: Chip) -> Network:
+    build = Builder("relay")
+    x = build.input((3, 66, 200), Encoding.CURRENT)
+    x = [build.population("encoder", x, Identity(), build.one, host=True)]
+    for number, (channels, stride, padding, bits) in enumerate(PILOTNET):
+        build.bits = bits
+        weight = build.weight(channels, build.shapes[x[0]][0], 3, 3)
+        operator = Conv2d(*((one, one) if isinstance(one, int) else one for one in (stride, padding)))
+        x = [build.population(f"conv{number}", x, operator, weight)]
+    for number, (size, bits) in enumerate(((100, 3), (50, 4), (10, 5), (1, 6))):
+        build.bits = bits
+        weight = build.weight(size, int(np.prod(build.shapes[x[0]])))
+        x = [build.population(f"dense{number}", x, Dense(), weight)]
+    return build.network("PilotNet", x, chip)
