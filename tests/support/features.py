@@ -14,6 +14,7 @@ import numpy as np
 
 from nmc import synapse, timing
 from nmc.frontend import opgraph as og
+from nmc.frontend import padding
 from nmc.frontend.neuron_fold import fold_neuron
 from nmc.ir import (
     Compare,
@@ -183,6 +184,16 @@ def one_synapse(
         return net.network()
 
     return build
+
+
+def one_sided() -> Network:
+    """Padding (0, 1) of the rows and (1, 2) of the columns, as the front end states it."""
+    net = Sketch(2, 4, 5)
+    equal = padding.same(net.weights(2, 2, 2, 4), (1, 1))
+    assert equal is not None
+    weight, pads = equal
+    net.add("cell", "in", Conv2d(padding=pads), weight)
+    return net.network()
 
 
 def joined(kind: str) -> Callable[[], Network]:
@@ -455,6 +466,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("geometry", "stride 2x1", one_synapse(Conv2d((2, 1), (1, 1)), (2, 2, 3, 3))),
     Feature("geometry", "no padding", one_synapse(Conv2d(), (2, 2, 3, 3))),
     Feature("geometry", "padding 2x0", one_synapse(Conv2d(padding=(2, 0)), (2, 2, 3, 3))),
+    Feature("geometry", "padding that differs from side to side", one_sided),
     Feature("geometry", "dilation 2x1", one_synapse(Conv2d((1, 1), (2, 1), (2, 1)), (2, 2, 3, 3))),
     Feature("geometry", "groups", one_synapse(Conv2d(padding=(1, 1), groups=2), (4, 2, 3, 3), (4, 3, 3))),
     Feature("geometry", "depthwise", one_synapse(Conv2d(padding=(1, 1), groups=4), (4, 1, 3, 3), (4, 3, 3))),
