@@ -103,7 +103,9 @@ def compile_model(
         rows = [(name, f"{seconds:.3f}") for name, seconds in observer.seconds.items()]
         tables = (*tables, table_of("passes", ("pass", "seconds"), rows))
         members["passes"] = [{"pass": name, "time_s": seconds} for name, seconds in observer.seconds.items()]
-    return Document("compile", members, tables, facts)
+    return dataclasses.replace(
+        report, kind="compile", data=members, tables=tables, facts=facts, records=("report", "layers")
+    )
 
 
 # --- run --------------------------------------------------------------------------------------------
@@ -161,7 +163,7 @@ def run_model(
         write_trace(out, trace, names_of(bundle.network), about)
         members["trace"] = str(out)
         facts = (("trace", str(out)), *facts)
-    return Document("run", members, document.tables, facts)
+    return dataclasses.replace(document, kind="run", data=members, facts=facts, records=("report", "layers"))
 
 
 def evaluate_bundle(
@@ -193,7 +195,15 @@ def evaluate_bundle(
         titles = ("class", *(f"as {answer}" for answer in range(len(confusion))))
         rows = [(str(label), *map(str, row)) for label, row in enumerate(confusion.tolist())]
         tables = (*tables, table_of("samples of each class, by answer", titles, rows))
-    return Document("evaluate", members, tables, (*facts, *report.facts))
+    facts = [*facts, *report.facts]
+    return dataclasses.replace(
+        report,
+        kind="evaluate",
+        data=members,
+        tables=tables,
+        facts=tuple(facts),
+        records=("report", "layers"),
+    )
 
 
 def _run_float(model: Path, data: Samples, steps: int | None) -> Document:
@@ -292,7 +302,7 @@ def verification_document(bundle: Bundle, result: Verification) -> Document:
         "first_divergence": None if result.first is None else dataclasses.asdict(result.first),
         "layers": layers,
     }
-    return Document("verify", members, (Table("", tuple(columns)),), tuple(facts))
+    return Document("verify", members, (Table("", tuple(columns)),), tuple(facts), records=("layers",))
 
 
 # --- diff -------------------------------------------------------------------------------------------
@@ -352,7 +362,8 @@ def report_bundle(path: Path, trace: Path | None, constants: str | None, *, draw
 
     counts = None if trace is None else read_trace(trace).counts
     spikes = None if counts is None else {name: n / counts.samples for name, n in counts.spikes.items()}
-    return dataclasses.replace(document, pictures=pictures(bundle.network, bundle.chip, spikes))
+    drawings = (*document.pictures, *pictures(bundle.network, bundle.chip, spikes))
+    return dataclasses.replace(document, pictures=drawings)
 
 
 def _report(bundle: Bundle, path: Path, trace: Path | None, constants: str | None) -> Document:
@@ -413,7 +424,8 @@ def check_files(paths: Sequence[Path]) -> Checked:
         "findings": [{"file": file, **dataclasses.asdict(one)} for file, one in findings],
     }
     status = CATALOGUE[errors[0].code].exit_status if errors else EXIT_OK
-    return Checked(findings, Document("check", members, (table,) if rows else (), facts), status)
+    document = Document("check", members, (table,) if rows else (), facts, records=("findings",))
+    return Checked(findings, document, status)
 
 
 def list_chips() -> Document:

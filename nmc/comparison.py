@@ -15,6 +15,7 @@ from nmc.safeio import Limits, parse_json, read_bytes
 
 REPORT_SCHEMA = "nmc.report/1"
 HOLDS_REPORT = ("nmc.compile/1", "nmc.run/1", "nmc.evaluate/1")
+NOT_COMPARED = ("layer", "population", "kind", "shape")
 REPORT_LIMITS = Limits(max_file_bytes=256 << 20)
 
 
@@ -76,11 +77,7 @@ def _checked(report: Any, who: str) -> Numbers:
         return named and isinstance(value, dict) and set(STRUCTURE) <= set(value) and numbers(value)
 
     def numbers(value: dict[str, Any]) -> bool:
-        return all(
-            numeric(one)
-            for name, one in value.items()
-            if name not in ("layer", "population", "kind", "shape")
-        )
+        return all(numeric(one) for name, one in value.items() if name not in NOT_COMPARED)
 
     sound = (
         isinstance(report, dict)

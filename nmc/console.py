@@ -36,6 +36,7 @@ class Format(str, enum.Enum):
     JSON = "json"
     MARKDOWN = "md"
     HTML = "html"
+    CSV = "csv"
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
@@ -50,7 +51,7 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
 
 def render(document: Document, how: Format, encoding: str = "utf-8") -> str:
     """A document as plain text in one of the formats."""
-    from nmc.reports import render_html, render_json, render_markdown, render_text
+    from nmc.reports import render_csv, render_html, render_json, render_markdown, render_text
 
     if how is Format.JSON:
         return render_json.render(document)
@@ -58,6 +59,8 @@ def render(document: Document, how: Format, encoding: str = "utf-8") -> str:
         return render_markdown.render(document)
     if how is Format.HTML:
         return render_html.page(document)
+    if how is Format.CSV:
+        return render_csv.render(document)
     return render_text.render(document, PLAIN_WIDTH, encoding)
 
 

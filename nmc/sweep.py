@@ -14,6 +14,7 @@ from nmc.errors import NmcError
 from nmc.frontend.opgraph import OpGraph
 from nmc.npzfiles import Samples
 from nmc.quantize.precision import Granularity
+from nmc.reports import charts
 from nmc.reports.document import Column, Document, Table
 from nmc.reports.layout import UNKNOWN
 from nmc.reports.units import format_energy
@@ -140,7 +141,34 @@ def document(points: Sequence[Point], facts: Sequence[tuple[str, str]] = ()) -> 
         row = asdict(one)
         row["energy_J"] = row.pop("energy")
         rows.append(row)
-    return Document("sweep", {"points": rows}, (Table("", tuple(columns)),), tuple(facts))
+    tables = (Table("", tuple(columns)),)
+    return Document("sweep", {"points": rows}, tables, tuple(facts), _pictures(points), records=("points",))
+
+
+def _pictures(points: Sequence[Point]) -> tuple[str, ...]:
+    """Accuracy over every cost that is known of all points that were compiled."""
+    done = [point for point in points if point.accuracy is not None]
+    groups = list(dict.fromkeys(_group(point) for point in done))
+    drawn = []
+    for cost in ("memory_bits", "energy", "cores"):
+        values = [getattr(point, cost) for point in done]
+        if done and all(value is not None for value in values):
+            size, unit = (1e-6, " [uJ]") if cost == "energy" else (1, "")
+            marks = [
+                (_group(point), value / size, point.accuracy or 0.0, point.pareto)
+                for point, value in zip(done, values, strict=True)
+            ]
+            across = cost.replace("_", " ") + unit
+            drawn.append(
+                charts.scatter(
+                    f"Accuracy over {across}; the line joins the Pareto front", across, marks, groups
+                )
+            )
+    return tuple(drawn)
+
+
+def _group(point: Point) -> str:
+    return f"T = {point.steps}, one scale per {point.granularity}"
 
 
 def parse_range(text: str, who: str) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -82,8 +82,10 @@ def names_of(network: Network) -> dict[str, str]:
     }
 
 
-def activity_of(events: Events, population: Population, constants: EnergySet) -> Activity:
-    """One population's share of what happened."""
+def activity_of(
+    events: Events, population: Population, constants: EnergySet, others: Sequence[EnergySet]
+) -> Activity:
+    """One population's share of what happened; ``others``: what the range of energies is taken over."""
     network, counts, name = events.network, events.counts, population.name
     incoming = network.incoming(name)
     outgoing = network.outgoing(name)
@@ -100,6 +102,10 @@ def activity_of(events: Events, population: Population, constants: EnergySet) ->
         host_macs=sum(counts.host_macs.get(one.name, 0) for one in incoming),
         firing_rate=spikes / chances if chances else None,
         energy=energy_of(events, population, constants),
+        energy_range=(
+            min(energy_of(events, population, one, idle=True).total for one in (constants, *others)),
+            max(energy_of(events, population, one).total for one in (constants, *others)),
+        ),
     )
 
 
@@ -113,6 +119,13 @@ def cores_of(network: Network, population: Population) -> int | None:
     if network.mapping is None:
         return None
     return len({tile.core for tile in network.mapping.of(population.name)})
+
+
+def _waits(network: Network, population: Population) -> int | None:
+    """Steps that the path which arrives first is held back; None before timing."""
+    if population.level is None:
+        return None
+    return max((one.delay for one in network.incoming(population.name)), default=0)
 
 
 def _memory_of(uses: tuple[CoreUse, ...]) -> dict[str, int]:
@@ -178,7 +191,8 @@ def build_report(
             cores=cores_of(network, one),
             memory_bits=memory.get(one.name),
             latency_steps=one.level,
-            activity=None if events is None else activity_of(events, one, first),
+            wait_steps=_waits(network, one),
+            activity=None if events is None else activity_of(events, one, first, chip.energy),
         )
         for one in network.populations
     )

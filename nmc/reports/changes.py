@@ -109,9 +109,8 @@ class Diff:
         facts = [("old", self.old), ("new", self.new), ("gates", _gate_fact(self))]
         if len(self.changes) > SHOWN_CHANGES:
             facts.append(("left out", f"{len(self.changes) - SHOWN_CHANGES} more changes, see --format json"))
-        return Document(
-            "diff", _data(self), tuple(one for one in tables if one.columns[0].cells), tuple(facts)
-        )
+        shown = tuple(one for one in tables if one.columns[0].cells)
+        return Document("diff", _data(self), shown, tuple(facts), records=("changes",))
 
 
 def compare_builds(old: Side, new: Side, gates: Sequence[Gate] = ()) -> Diff:

@@ -44,7 +44,9 @@ class Document:
     """A result of a command.
 
     kind: the JSON document says ``"schema": "nmc.<kind>/1"``. data: its other members. facts: (what,
-    value) lines below the tables. pictures: SVG of nmc's own making, its texts escaped; only HTML shows them.
+    value) lines below the tables. pictures: SVG of nmc's own making, its texts escaped. headline:
+    the few numbers that matter most. Only HTML shows these two. records: the way in ``data`` to the list of
+    objects that CSV writes, such as ("report", "layers"); () where there is none.
     """
 
     kind: str
@@ -52,3 +54,5 @@ class Document:
     tables: tuple[Table, ...] = ()
     facts: tuple[tuple[str, str], ...] = field(default=())
     pictures: tuple[str, ...] = ()
+    headline: tuple[tuple[str, str], ...] = ()
+    records: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nmc.reports import prices
+from nmc.reports.charts import charts
 from nmc.reports.document import Column, Document, Table
 from nmc.reports.model import Activity, Energy, Report, Row, VerifiedRun
 from nmc.reports.units import energy_unit, format_memory
@@ -128,6 +129,8 @@ def _activity_data(activity: Activity) -> dict[str, Any]:
         "updates": activity.updates,
         "host_macs": activity.host_macs,
         **prices.energy_data(activity.energy),
+        "energy_low_J": activity.energy_range[0],
+        "energy_high_J": activity.energy_range[1],
     }
 
 
@@ -139,6 +142,7 @@ def _row_data(row: Row) -> dict[str, Any]:
         "cores": row.cores,
         "memory_bits": row.memory_bits,
         "latency_steps": row.latency_steps,
+        "wait_steps": row.wait_steps,
         **({} if row.activity is None else _activity_data(row.activity)),
     }
 
@@ -191,7 +195,30 @@ def data(report: Report) -> dict[str, Any]:
     }
 
 
+def headline(report: Report) -> tuple[tuple[str, str], ...]:
+    """The few numbers that a reader looks for first."""
+    lines = [("network", f"{report.network} on {report.chip}, T = {report.steps}")]
+    if report.accuracy is not None:
+        lines.append(("accuracy", f"{report.accuracy.integer_accuracy:.2%}"))
+    if report.energy_range is not None:
+        lines.append(("energy per inference", prices.range_text(report.energy_range)))
+    if report.total.cores is not None:
+        of = "" if report.cores_available is None else f" of {report.cores_available:,}"
+        lines.append(("cores", f"{report.total.cores:,}{of}"))
+    if report.total.latency_steps is not None:
+        lines.append(("latency", f"{report.total.latency_steps} steps"))
+    return tuple(lines)
+
+
 def document(report: Report) -> Document:
     """The report for any renderer; schema ``nmc.report/1``."""
     tables = [structure_table(report), activity_table(report), prices.price_table(report)]
-    return Document("report", data(report), tuple(one for one in tables if one is not None), facts(report))
+    return Document(
+        "report",
+        data(report),
+        tuple(one for one in tables if one is not None),
+        facts(report),
+        charts(report),
+        headline(report),
+        ("layers",),
+    )

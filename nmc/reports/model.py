@@ -51,7 +51,7 @@ class Activity:
     spikes, grades: events sent and sum of their payloads. synops, graded_synops: events and payloads
     that arrived over the population's incoming synapses. updates: membrane updates. host_macs:
     multiply-accumulates done by the host for this population. firing_rate: spikes per neuron, step and
-    sample; None where there are no neurons (inputs).
+    sample; None where there are no neurons (inputs). energy_range: joules over all sets of constants.
     """
 
     spikes: int
@@ -62,6 +62,7 @@ class Activity:
     host_macs: int
     firing_rate: float | None
     energy: Energy
+    energy_range: Range
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Row:
     shared by several projections counted where it comes first. synapses: connections without sharing,
     borders counted exactly. cores, memory_bits: None before mapping or where the chip file does not
     price memory. latency_steps: steps from the input until the population sees a sample's first data;
-    for the total, until the last step of the sample has left the last population.
+    for the total, until the last step of the sample has left the last population. wait_steps: the longest
+    delay of a path into the population, which waits for a longer path.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Row:
     cores: int | None
     memory_bits: int | None
     latency_steps: int | None
+    wait_steps: int | None
     activity: Activity | None
 
 
@@ -275,6 +278,10 @@ def total_activity(rows: Sequence[Row], steps: int, samples: int) -> Activity:
         host_macs=sum(one.host_macs for one in active),
         firing_rate=fired / (neurons * steps * samples) if neurons else None,
         energy=Energy.add([one.energy for one in active]),
+        energy_range=(
+            math.fsum(one.energy_range[0] for one in active),
+            math.fsum(one.energy_range[1] for one in active),
+        ),
     )
 
 
@@ -292,5 +299,6 @@ def total_row(rows: Sequence[Row], steps: int, samples: int | None) -> Row:
         cores=_sum([row.cores for row in rows]),
         memory_bits=_sum([row.memory_bits for row in rows]),
         latency_steps=max(levels) + steps if levels else None,
+        wait_steps=None,
         activity=None if samples is None else total_activity(rows, steps, samples),
     )

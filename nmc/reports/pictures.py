@@ -74,7 +74,7 @@ def core_map(network: Network, chip: Chip, uses: Sequence[CoreUse] = ()) -> str:
             )
     legend = [(network[name].label, _hue(hue)) for name, hue in hues.items()]
     caption = f"{network.name} on {chip.name}: {len(cores):,} cores"
-    return _svg(rows, columns, caption, shapes, legend)
+    return _svg(*_outline(chip, rows, columns), caption, shapes, legend)
 
 
 def _shares(use: CoreUse) -> tuple[float, str]:
@@ -108,7 +108,7 @@ def link_map(routing: Routing, chip: Chip) -> str:
         f" {routing.worst_link:,.0f} spikes"
     )
     legend = [(f"{share:.0%} of the busiest link", _heat(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    return _svg(rows, columns, caption, shapes, legend)
+    return _svg(*_outline(chip, rows, columns), caption, shapes, legend)
 
 
 def _svg(rows: int, columns: int, caption: str, shapes: list[str], legend: list[tuple[str, str]]) -> str:
@@ -135,6 +135,12 @@ def _legend(legend: list[tuple[str, str]], per_row: int, top: int) -> Iterator[s
         short = text if len(one_line(text)) <= 28 else f"{one_line(text)[:27]}…"
         yield f'<rect x="{x}" y="{y}" width="10" height="10" fill="{colour}" stroke="#888"/>'
         yield f'<text x="{x + 14}" y="{y + 9}">{escape(short)}</text>'
+
+
+def _outline(chip: Chip, rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of the whole chips that a mesh of that size touches."""
+    high, wide = chip.mesh_rows or rows, chip.mesh_columns or columns
+    return -(-rows // high) * high, -(-columns // wide) * wide
 
 
 def _chips(chip: Chip, rows: int, columns: int) -> str:

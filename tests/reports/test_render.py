@@ -26,6 +26,7 @@ def activity(spikes: int, energy: Energy) -> Activity:
         host_macs=0,
         firing_rate=spikes / 400,
         energy=energy,
+        energy_range=(energy.total / 2, energy.total),
     )
 
 
@@ -43,6 +44,7 @@ def make_report(name: str = "conv1", samples: int | None = 10) -> Report:
             cores=2,
             memory_bits=8192,
             latency_steps=index + 1,
+            wait_steps=index,
             activity=None if samples is None else activity(20 + index, energies[index]),
         )
         for index, layer in enumerate((name, "fc"))
