@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nmc.errors import NmcError
 
-ABI = 1
+ABI = 2
 LIBRARY = Path(__file__).parent / "native" / "_nmc_native.so"
 REMEDY = "run `python -m nmc.backends.sim.build_native` (needs a C++17 compiler) or use the reference engine"
 
@@ -50,6 +50,7 @@ class ProjectionRow(Structure):
         ("shift", c_int32),
         ("on_host", c_int32),
         ("host_shift", c_int32),
+        ("lag", c_int32),
     )
 
 

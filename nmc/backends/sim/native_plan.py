@@ -56,14 +56,16 @@ class Tables:
 
 def payload_ranges(network: Network) -> dict[str, Range]:
     """Proven bounds of every population's payloads, 0 included."""
-    ranges: dict[str, Range] = {}
+    ranges: dict[str, Range] = {
+        population.name: (0, 1)
+        for population in network.populations
+        if isinstance(population.neuron, FixedNeuron)
+    }
     for population, incoming in network.walk():
         if isinstance(population.neuron, InputNeuron):
             ranges[population.name] = min(0, population.neuron.lowest), max(0, population.neuron.highest)
         elif isinstance(population.neuron, GradedRelay):
             ranges[population.name] = current_range(incoming, ranges)
-        else:
-            ranges[population.name] = (0, 1)
     return ranges
 
 
@@ -125,7 +127,8 @@ def _is_constant(population: Population, incoming: tuple[Projection, ...], const
     """Whether the population sends the same payloads in every step."""
     if isinstance(population.neuron, InputNeuron):
         return population.neuron.encoding is not Encoding.SPIKES
-    return isinstance(population.neuron, GradedRelay) and all(constant[p.source] for p in incoming)
+    relay = isinstance(population.neuron, GradedRelay)
+    return relay and all(not p.lag and constant[p.source] for p in incoming)
 
 
 def _parameter(made: Tables, population: Population, values: npt.NDArray[Any]) -> abi.Parameter:
@@ -207,6 +210,7 @@ def _projection(made: Tables, row: Any, network: Network, projection: Projection
     source, target = network[projection.source], network[projection.target]
     row.source, row.target = made.index[source.name], made.index[target.name]
     row.on_host, row.host_shift = projection.on_host, projection.host_shift
+    row.lag = projection.lag
     row.kernel_h = row.kernel_w = row.stride_h = row.stride_w = 1
     row.dilation_h = row.dilation_w = row.groups = 1
     mantissa, row.shift = split_weight(projection)

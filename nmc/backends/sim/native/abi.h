@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 // Raised whenever a struct or a meaning below changes; the Python side refuses another number.
-#define NMC_ABI 1
+#define NMC_ABI 2
 
 enum nmc_kind { NMC_INPUT = 0, NMC_NEURON = 1, NMC_RELAY = 2 };
 enum nmc_operator { NMC_CONV = 0, NMC_POOL = 1, NMC_IDENTITY = 2, NMC_RESHAPE = 3 };
@@ -28,7 +28,7 @@ struct nmc_parameter {
   int32_t pixels;
 };
 
-// Populations stand in topological order. Shapes that are not (C, H, W) are flat: channels = size, height = width = 1.
+// Populations stand in an order that all projections without lag follow. Shapes that are not (C, H, W) are flat: channels = size, height = width = 1.
 struct nmc_population {
   int32_t kind;
   int32_t channels, height, width;
@@ -58,6 +58,7 @@ struct nmc_projection {
   int32_t shift;
   int32_t on_host;
   int32_t host_shift;
+  int32_t lag;  // what arrives was sent so many steps before; nothing before the first step
 };
 
 // Counters of one run; every array belongs to the caller and is added to. [population] or [projection].

@@ -20,7 +20,7 @@ int log_width(int width) { return width == 128 ? 3 : width == 64 ? 2 : width == 
 struct Feed {
   Projection *projection;
   const Population *source;
-  const Map *map;
+  Map *map;
   bool constant;            // one current for all steps
   std::vector<Path> paths;  // per image group
   std::vector<const Lists *> repeated, valued;  // per block; NULL where no group needs them
@@ -38,11 +38,12 @@ struct Scratch {
 class Layer {
  public:
   explicit Layer(const LayerJob &job)
-      : job_(job), plan_(job.plan), population_(job.plan.populations[job.population]), map_(job.maps[job.population]) {
+      : job_(job), plan_(job.plan), population_(job.plan.populations[job.population]), map_(job.map) {
     group_size_ = std::max(1, std::min(job.images, kMergedColumns / population_.width));
     groups_ = (job.images + group_size_ - 1) / group_size_;
     steps_ = population_.constant ? 1 : job.steps;
-    for (int i : population_.incoming) add_feed(plan_.projections[i]);
+    for (size_t i = 0; i < population_.incoming.size(); i++)
+      add_feed(plan_.projections[population_.incoming[i]], job.feeds[i]);
     for (Feed &feed : feeds_) choose(feed);
     for (Feed &feed : host_feeds_) choose(feed);
     // A strip of which every step has the same current keeps one row per site.
@@ -64,11 +65,11 @@ class Layer {
   }
 
  private:
-  void add_feed(Projection &projection) {
+  void add_feed(Projection &projection, Map *map) {
     Feed feed = {};
     feed.projection = &projection;
     feed.source = &plan_.populations[projection.source];
-    feed.map = &job_.maps[projection.source];
+    feed.map = map;
     feed.constant = feed.source->constant;
     (projection.on_host ? host_feeds_ : feeds_).push_back(feed);
   }
@@ -103,9 +104,8 @@ class Layer {
 
   void make_lists(Feed &feed, const std::vector<char> &wanted, bool valued, std::vector<const Lists *> &lists) {
     if (std::none_of(wanted.begin(), wanted.end(), [](char x) { return x != 0; })) return;
-    Map &map = job_.maps[feed.projection->source];
     for (const Window &window : feed.projection->windows)
-      lists.push_back(&lists_for(plan_, map, window, valued, wanted, job_.team, plan_.arena));
+      lists.push_back(&lists_for(plan_, *feed.map, window, valued, wanted, job_.team, plan_.arena));
   }
 
   // A relay that adds byte payloads one to one, such as a SEW join: no 32-bit currents are needed.

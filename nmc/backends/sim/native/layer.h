@@ -20,7 +20,8 @@ struct Recording {
 struct LayerJob {
   Plan &plan;
   int population;
-  std::vector<Map> &maps;  // of all populations; this one's is allocated
+  Map &map;                        // allocated
+  const std::vector<Map *> &feeds;  // what arrives, as the population's incoming projections
   int images, steps;
   State state;
   Recording recording;

@@ -39,9 +39,16 @@ int64_t map_bytes(const Population &p, int steps) {
 std::vector<Phase> make_phases(const Plan &plan, int images, int steps) {
   std::vector<Phase> phases;
   int group = kMaxGroup;
+  std::vector<int> wanted_groups;  // populations of one span stay in one phase
+  for (const Span &span : plan.spans) {
+    int least = kMaxGroup;
+    for (int i = span.first; i < span.last; i++)
+      least = std::min(least, wanted_group(plan, plan.populations[i], steps));
+    wanted_groups.insert(wanted_groups.end(), span.last - span.first, least);
+  }
   // From the end, because a group must not grow smaller again: its images would wait in large maps.
   for (int i = static_cast<int>(plan.populations.size()) - 1; i >= 0; i--) {
-    const int wanted = std::min({group, wanted_group(plan, plan.populations[i], steps), images});
+    const int wanted = std::min({group, wanted_groups[i], images});
     if (phases.empty() || wanted < phases.back().group) phases.push_back({i, i + 1, wanted});
     phases.back().first = i;
     group = wanted;

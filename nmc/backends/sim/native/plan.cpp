@@ -51,6 +51,7 @@ Plan::Plan(const nmc_population *from_populations, int population_count, const n
   for (int i = 0; i < population_count; i++) add_population(from_populations[i]);
   for (int i = 0; i < projection_count; i++) add_projection(from_projections[i]);
   choose_blocks();
+  find_spans();
 }
 
 void Plan::add_population(const nmc_population &from) {
@@ -92,6 +93,7 @@ void Plan::add_projection(const nmc_projection &from) {
   p.shift = from.shift;
   p.on_host = from.on_host != 0;
   p.host_shift = from.host_shift;
+  p.lag = from.lag;
   p.weight = from.weight;
   p.depthwise = p.op == NMC_CONV && p.groups > 1 && p.groups == source.channels && p.groups == target.channels;
   if (p.op == NMC_CONV || p.op == NMC_POOL) {
@@ -108,7 +110,7 @@ void Plan::add_projection(const nmc_projection &from) {
   target.incoming.push_back(index);
   target.has_host |= p.on_host;
   source.outgoing.push_back(index);
-  source.last_use = std::max(source.last_use, p.target);
+  source.late = std::max(source.late, p.lag);
   projections.push_back(std::move(p));
 }
 
@@ -139,6 +141,28 @@ void Plan::choose_blocks() {
       p.windows.push_back({first_group * in_group, (last_group - first_group + 1) * in_group});
     }
   }
+}
+
+void Plan::find_spans() {
+  const int count = static_cast<int>(populations.size());
+  std::vector<int> reach(count);
+  for (int i = 0; i < count; i++) reach[i] = i;
+  for (const Projection &p : projections) reach[p.target] = std::max(reach[p.target], p.source);
+  for (int first = 0, last; first < count; first = last) {
+    bool stepwise = false;
+    last = first + 1;
+    for (int i = first; i < last; i++) {
+      last = std::max(last, reach[i] + 1);
+      for (int index : populations[i].incoming) stepwise |= projections[index].lag > 0;
+    }
+    spans.push_back({first, last, stepwise});
+  }
+  for (const Span &span : spans)
+    for (int i = span.first; i < span.last; i++)
+      for (int index : populations[i].incoming) {
+        int &use = populations[projections[index].source].last_use;
+        use = std::max(use, span.last - 1);
+      }
 }
 
 // Quads per tap: the whole channel stride where the window is the whole source, because a kernel row is then one run.

@@ -40,6 +40,7 @@ struct Population {
   std::vector<int> incoming, outgoing;  // projections
   int last_use = -1;                    // population after which the map can go
   bool has_host = false;
+  int late = 0;  // the longest lag of what reads it
 
   size_t pixels() const { return static_cast<size_t>(height) * width; }
   size_t step_elements() const { return pixels() * cs; }
@@ -52,7 +53,7 @@ struct Projection {
   Geometry geometry;
   int groups, weight_bytes, shift;
   bool on_host, depthwise;
-  int host_shift;
+  int host_shift, lag;
   const void *weight;
   std::vector<Window> windows;  // per block of the target
   // Packed weights, one per block; empty until first used.
@@ -68,6 +69,13 @@ struct Projection {
   bool is_plain_copy = false;  // identity of weight 1
 };
 
+// Populations first..last-1: one, or several that feed each other in a loop. stepwise: they take each step together,
+// because of a loop or of a lag; all others run over all steps of a chunk at once.
+struct Span {
+  int first, last;
+  bool stepwise;
+};
+
 struct Plan {
   Plan(const nmc_population *populations, int population_count, const nmc_projection *projections,
        int projection_count, const Kernels *kernels, int path);
@@ -81,12 +89,14 @@ struct Plan {
   int forced;  // nmc_path
   std::vector<Population> populations;
   std::vector<Projection> projections;
+  std::vector<Span> spans;
   Arena arena;
 
  private:
   void add_population(const nmc_population &from);
   void add_projection(const nmc_projection &from);
   void choose_blocks();
+  void find_spans();
 };
 
 int round_up(int value, int multiple);

@@ -8,6 +8,7 @@
 
 #include "layer.h"
 #include "phases.h"
+#include "steps.h"
 
 namespace nmc {
 
@@ -50,7 +51,7 @@ class Run {
  public:
   Run(Plan &plan, const Request &request)
       : plan_(plan), request_(request), team_(request.threads), maps_(plan.populations.size()),
-        whole_(plan.populations.size()), states_(plan.populations.size()) {}
+        whole_(plan.populations.size()), states_(plan.populations.size()), tails_(plan) {}
 
   ~Run() { plan_.arena.give_all(); }
 
@@ -66,6 +67,7 @@ class Run {
         }
         free_wholes(phase);
       }
+      tails_.next_chunk(plan_.arena);
     }
   }
 
@@ -83,7 +85,11 @@ class Run {
   void range(const Phase &phase) {
     for (int i = 0; i < phase.first; i++)
       if (whole_[i].data) maps_[i] = whole_[i].slice(first_image_, images_);
-    for (int i = phase.first; i < phase.last; i++) one(i, phase);
+    for (const Span &span : plan_.spans) {
+      if (span.first < phase.first || span.first >= phase.last) continue;
+      if (span.stepwise) together(span, phase);
+      else one(span.first, phase);
+    }
     for (int i = 0; i < phase.last; i++) maps_[i].release(plan_.arena);
   }
 
@@ -94,24 +100,102 @@ class Run {
     Recording recording;
     const bool whole = is_whole(index, phase);
     if (!p.constant || first_chunk()) {
-      if (whole && !whole_[index].data) whole_[index].allocate(p, request_.images, steps_, plan_.arena);
-      if (whole) map = whole_[index].slice(first_image_, images_);
-      else map.allocate(p, images_, steps_, plan_.arena);
+      make_map(index, whole);
       std::vector<Tally> tallies(team_.size(), Tally(p, images_));
       if (p.kind == NMC_INPUT) read_input(p, map);
-      else compute(index, recording, tallies);
+      else compute(index, map, feeds_of(index), steps_, false, recording, tallies);
       if (p.kind != NMC_NEURON) tallies = count_map(plan_, map, team_);
       take_counts(plan_, index, map, tallies, p.constant ? request_.steps : 1, request_.counters);
       if (whole) whole_[index].absorb(map, first_image_);
     } else {
       map = whole_[index].slice(first_image_, images_);
     }
-    write_results(index, recording);
-    if (recording.u) plan_.arena.give(recording.u);
-    if (recording.v) plan_.arena.give(recording.v);
+    write_spikes(index);
+    write_states(index, recording, 0, steps_);
+    give(recording);
+    done(index);
+    request_.counters.nanoseconds[index] += (std::chrono::steady_clock::now() - began) / std::chrono::nanoseconds(1);
+  }
+
+  void make_map(int index, bool whole) {
+    const Population &p = plan_.populations[index];
+    if (whole && !whole_[index].data) whole_[index].allocate(p, request_.images, steps_, plan_.arena);
+    if (whole) maps_[index] = whole_[index].slice(first_image_, images_);
+    else maps_[index].allocate(p, images_, steps_, plan_.arena);
+  }
+
+  std::vector<Map *> feeds_of(int index) {
+    std::vector<Map *> feeds;
+    for (int i : plan_.populations[index].incoming) feeds.push_back(&maps_[plan_.projections[i].source]);
+    return feeds;
+  }
+
+  // A population is finished for this chunk: what nobody reads any more goes.
+  void done(int index) {
+    if (!last_chunk()) tails_.keep(index, maps_[index], first_image_, request_.images, plan_.arena);
     for (int i = 0; i <= index; i++)
       if (plan_.populations[i].last_use <= index) maps_[i].release(plan_.arena);
-    request_.counters.nanoseconds[index] += (std::chrono::steady_clock::now() - began) / std::chrono::nanoseconds(1);
+  }
+
+  void give(const Recording &recording) {
+    if (recording.u) plan_.arena.give(recording.u);
+    if (recording.v) plan_.arena.give(recording.v);
+  }
+
+  // Populations that feed each other, one step of all of them after the other.
+  void together(const Span &span, const Phase &phase) {
+    const auto began = std::chrono::steady_clock::now();
+    for (int i = span.first; i < span.last; i++) {
+      if (plan_.populations[i].constant) one(i, phase);
+      else make_map(i, is_whole(i, phase));
+    }
+    for (int t = 0; t < steps_; t++)
+      for (int i = span.first; i < span.last; i++)
+        if (!plan_.populations[i].constant) step(i, t);
+    for (int i = span.first; i < span.last; i++) {
+      const Population &p = plan_.populations[i];
+      if (p.constant) continue;
+      take_events(maps_[i], count_map(plan_, maps_[i], team_));
+      if (is_whole(i, phase)) whole_[i].absorb(maps_[i], first_image_);
+      write_spikes(i);
+    }
+    for (int i = span.first; i < span.last; i++) done(i);
+    request_.counters.nanoseconds[span.first] +=
+        (std::chrono::steady_clock::now() - began) / std::chrono::nanoseconds(1);
+  }
+
+  // One step of one population of a span.
+  void step(int index, int t) {
+    const Population &p = plan_.populations[index];
+    std::vector<Map> arriving(p.incoming.size());
+    std::vector<Map *> feeds;
+    for (size_t i = 0; i < p.incoming.size(); i++) {
+      const Projection &projection = plan_.projections[p.incoming[i]];
+      Map &source = maps_[projection.source];
+      const bool same = source.population && source.population->constant && start_ + t >= projection.lag;
+      if (!same) arriving[i] = arriving_step(projection, t);
+      feeds.push_back(same ? &source : &arriving[i]);
+    }
+    Map now;
+    now.allocate(p, images_, 1, plan_.arena);
+    Recording recording;
+    std::vector<Tally> tallies(team_.size(), Tally(p, images_));
+    compute(index, now, feeds, 1, true, recording, tallies, start_ + t > 0);
+    if (p.kind != NMC_NEURON) tallies = count_map(plan_, now, team_);
+    take_counts(plan_, index, now, tallies, 1, request_.counters);
+    put_step(now, maps_[index], t);
+    write_states(index, recording, t, 1);
+    give(recording);
+    now.release(plan_.arena);
+    for (Map &map : arriving) map.release(plan_.arena);
+  }
+
+  // What a projection brings in step t of the chunk.
+  Map arriving_step(const Projection &projection, int t) {
+    const int step = t - projection.lag;
+    if (start_ + step < 0) return silent_step(plan_.populations[projection.source], images_, plan_.arena);
+    if (step < 0) return tails_.copy(projection.source, -step, first_image_, images_, team_, plan_.arena);
+    return copy_step(plan_, maps_[projection.source], step, team_, plan_.arena);
   }
 
   // Frees what no later phase or chunk reads.
@@ -144,45 +228,57 @@ class Run {
     if (std::count(good.begin(), good.end(), 0)) throw BadInput();
   }
 
-  void compute(int index, Recording &recording, std::vector<Tally> &tallies) {
+  void compute(int index, Map &map, const std::vector<Map *> &feeds, int steps, bool keeps_state, Recording &recording,
+               std::vector<Tally> &tallies, bool carried = false) {
     const Population &p = plan_.populations[index];
     const nmc_result &result = request_.results[index];
     State &state = states_[index];
     if (p.kind == NMC_NEURON) {
       const size_t all = p.step_elements() * request_.images;
-      const bool chunked = !(first_chunk() && last_chunk());
+      const bool chunked = keeps_state || !(first_chunk() && last_chunk());
       if (!state.v && (chunked || result.final_v)) state.v = plan_.arena.take_array<int32_t>(all);
       if (!state.u && chunked && p.keep_u.present) state.u = plan_.arena.take_array<int32_t>(all);
       if (result.u || result.v) {
-        recording.u = plan_.arena.take_array<int32_t>(p.step_elements() * images_ * steps_);
-        recording.v = plan_.arena.take_array<int32_t>(p.step_elements() * images_ * steps_);
+        recording.u = plan_.arena.take_array<int32_t>(p.step_elements() * images_ * steps);
+        recording.v = plan_.arena.take_array<int32_t>(p.step_elements() * images_ * steps);
       }
     }
     State here = state;
-    here.carried = !first_chunk();
+    here.carried = carried || !first_chunk();
     if (here.u) here.u += first_image_ * p.step_elements();
     if (here.v) here.v += first_image_ * p.step_elements();
-    run_layer({plan_, index, maps_, images_, steps_, here, recording, team_, request_.counters, tallies});
+    run_layer({plan_, index, map, feeds, images_, steps, here, recording, team_, request_.counters, tallies});
   }
 
-  void write_results(int index, const Recording &recording) {
+  void write_spikes(int index) {
     const Population &p = plan_.populations[index];
     const nmc_result &result = request_.results[index];
     const size_t elements = p.channels * p.pixels();
-    if (result.spikes || result.u || result.v) {
+    if (result.spikes)
       team_.each(static_cast<int64_t>(images_) * steps_, [&](int64_t task, int) {
         const size_t image = task / steps_, t = task % steps_;
         const size_t to = ((first_image_ + image) * request_.steps + start_ + t) * elements;
-        const size_t record = (image * steps_ + t) * p.step_elements();
-        if (result.spikes) unpack_step(p, maps_[index], image, t, result.spikes + to);
+        unpack_step(p, maps_[index], image, t, result.spikes + to);
+      });
+    if (result.total) add_totals(p, maps_[index], result.total + first_image_ * elements);
+  }
+
+  // u and v of steps first..first+steps-1 of the chunk, and v after the last step of all.
+  void write_states(int index, const Recording &recording, int first, int steps) {
+    const Population &p = plan_.populations[index];
+    const nmc_result &result = request_.results[index];
+    const size_t elements = p.channels * p.pixels();
+    if (result.u || result.v)
+      team_.each(static_cast<int64_t>(images_) * steps, [&](int64_t task, int) {
+        const size_t image = task / steps, t = task % steps;
+        const size_t to = ((first_image_ + image) * request_.steps + start_ + first + t) * elements;
+        const size_t record = (image * steps + t) * p.step_elements();
         if (result.u) write_state(recording.u, record, result.u + to, p);
         if (result.v) write_state(recording.v, record, result.v + to, p);
       });
-    }
-    if (result.total) add_totals(p, maps_[index], result.total + first_image_ * elements);
-    if (result.final_v && last_chunk())
-      for (size_t image = first_image_; image < static_cast<size_t>(first_image_ + images_); image++)
-        write_state(states_[index].v, image * p.step_elements(), result.final_v + image * elements, p);
+    if (!result.final_v || !last_chunk() || first + steps < steps_) return;
+    for (size_t image = first_image_; image < static_cast<size_t>(first_image_ + images_); image++)
+      write_state(states_[index].v, image * p.step_elements(), result.final_v + image * elements, p);
   }
 
   static void write_state(const int32_t *from, size_t at, int32_t *to, const Population &p) {
@@ -213,6 +309,7 @@ class Run {
   std::vector<Map> maps_;   // of the images that are running
   std::vector<Map> whole_;  // of all images, where a later phase or chunk reads them
   std::vector<State> states_;
+  Tails tails_;
   int start_ = 0, steps_ = 0, first_image_ = 0, images_ = 0;
 };
 
@@ -223,6 +320,9 @@ void run(Plan &plan, const Request &request) { Run(plan, request).all(); }
 int64_t run_bytes(const Plan &plan, int images, int steps) {
   const int stored = chunk_length(steps);
   int64_t peak = 0, held = 0, states = 0;
+  std::vector<char> stepwise;
+  for (const Span &span : plan.spans)
+    stepwise.insert(stepwise.end(), span.last - span.first, span.stepwise);
   std::vector<int64_t> whole(plan.populations.size(), 0);
   for (const Phase &phase : make_phases(plan, images, stored)) {
     int64_t live = 0;
@@ -236,7 +336,8 @@ int64_t run_bytes(const Plan &plan, int images, int steps) {
       if (p.last_use >= phase.last || p.constant) held += whole[i] = map * images;
       else size[i] = map * phase.group;
       size[i] += (lists + offsets) * phase.group;
-      if (p.kind == NMC_NEURON && (stored < steps || p.is_output))
+      if (p.late) held += map_bytes(p, p.late) * images * 2;
+      if (p.kind == NMC_NEURON && (stored < steps || p.is_output || stepwise[i]))
         states += static_cast<int64_t>(p.step_elements()) * images * 8;
       live += size[i];
       peak = std::max(peak, live + held);
