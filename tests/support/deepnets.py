@@ -1,6 +1,7 @@
 """Deep and wide pieces of published networks at tiny width, compiled to stage QUANTIZED for Lava.
 
-    python tests/support/deepnets.py          all of them against Lava's models in process; takes minutes
+    python tests/support/deepnets.py               all of them against Lava's models in process; takes minutes
+    python tests/support/deepnets.py lava Incep    those whose names start so, through Lava's runtime
 
 What takes longer than a few seconds there runs smaller in the tests.
 """
@@ -160,11 +161,13 @@ SLOW = ("23", "7B")
 """Starts of names that only the command runs."""
 
 
-def main(steps: int = 4) -> int:
+def main(against: str = "lava-inprocess", start: str = "", steps: int = 4) -> int:
     failed = 0
     for name, (make, joins) in NETWORKS.items():
+        if not name.startswith(start):
+            continue
         network, x = compiled(make(), steps, joins)
-        result = compare(network, x, steps, engine("reference"), engine("lava-inprocess"))
+        result = compare(network, x, steps, engine("reference"), engine(against))
         failed += not result.passed
         populations = len(network.compute)
         verdict = "equal" if result.passed else str(result.first)
@@ -175,4 +178,4 @@ def main(steps: int = 4) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))
