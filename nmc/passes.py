@@ -61,7 +61,7 @@ def pipeline(
     def quantize(network: Network) -> Network:
         statistics = None if data is None else calibrate.measure(network, data)
         traffic.update(calibrate.traffic(network, statistics or {}))
-        return Quantizer(precision, statistics, data, precision.profiles(chip))(network)
+        return Quantizer(precision, statistics, data, precision.profiles(chip), chip.start_values)(network)
 
     def prove(network: Network) -> Network:
         ranges.prove(network)

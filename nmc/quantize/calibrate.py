@@ -26,11 +26,13 @@ FRAME_ELEMENTS = 1 << 21
 class Statistics:
     """A population's payload over samples and steps, float units.
 
-    mean, variance: population's shape. frames: (F, *shape), a few steps as they were, evenly picked.
+    mean, variance: population's shape. course: (T, C), mean of each step, C the first axis of the shape.
+    frames: (F, *shape), a few steps as they were, evenly picked.
     """
 
     mean: FloatArray
     variance: FloatArray
+    course: FloatArray
     frames: FloatArray
 
     def per_weight(self, projection: Projection) -> tuple[FloatArray, FloatArray]:
@@ -96,6 +98,7 @@ def measure(network: Network, data: FloatArray) -> dict[str, Statistics]:
     names = [population.name for population in network.populations]
     sums = {name: np.zeros(network[name].shape) for name in names}
     squares = {name: np.zeros(network[name].shape) for name in names}
+    courses = {name: np.zeros((network.steps, network[name].shape[0])) for name in names}
     frames: dict[str, list[FloatArray]] = {name: [] for name in names}
     count = len(data) * network.steps
     for start in range(0, len(data), BATCH):
@@ -103,6 +106,7 @@ def measure(network: Network, data: FloatArray) -> dict[str, Statistics]:
         for name in names:
             sums[name] += trains[name].sum(axis=(0, 1))
             squares[name] += np.square(trains[name]).sum(axis=(0, 1))
+            courses[name] += trains[name].sum(axis=0).reshape(*courses[name].shape, -1).sum(axis=2)
             flat = trains[name].reshape(-1, *network[name].shape)
             frames[name].append(flat[_picked(start * network.steps, len(flat), network[name].size, count)])
     spiking = [p.name for p in network.compute if getattr(p.neuron, "threshold", 0) is not None]
@@ -115,7 +119,8 @@ def measure(network: Network, data: FloatArray) -> dict[str, Statistics]:
         # Nine digits: free of the order of float sums.
         mean = np.round(sums[name] / count, 9)
         variance = np.maximum(np.round(squares[name] / count, 9) - mean**2, 0.0)
-        result[name] = Statistics(mean, variance, np.concatenate(frames[name]))
+        course = np.round(courses[name] / (len(data) * (mean.size // len(mean))), 9)
+        result[name] = Statistics(mean, variance, course, np.concatenate(frames[name]))
     return result
 
 

@@ -46,12 +46,14 @@ class Quantizer:
     frames: the calibration samples, (N, *shape) or (N, T, *shape), for the input's grid and the emulation.
     profiles: how many different thresholds a population may have; scaling a channel's weights, bias and
     threshold together leaves its spikes unchanged. 1: one scale per population; None: any number.
+    start_values: whether v may start elsewhere than at the reset potential, to take back an error of timing.
     """
 
     precision: Precision
     statistics: dict[str, Statistics] | None
     frames: FloatArray | None
     profiles: int | None = 1
+    start_values: bool = False
 
     def __call__(self, network: Network) -> Network:
         """Contract: TIMED in, QUANTIZED out; names, shapes, levels and delays are untouched.
@@ -143,8 +145,10 @@ class _Work:
             p.source == population.name or self._emulator.knows(p.source) for p in incoming
         )
         if known and self._emulator and self._quantizer.statistics is not None and scaled.learned:
-            wanted = self._quantizer.statistics[population.name].mean
-            correct.match_rates(scaled, self._emulator, wanted)
+            wanted = self._quantizer.statistics[population.name]
+            correct.match_rates(scaled, self._emulator, wanted.mean)
+            if self._quantizer.start_values:
+                correct.match_course(scaled, self._emulator, wanted.course)
         for projection in incoming:
             self.projections[projection.name] = scaled.projection(projection)
         self.scales[population.name] = scaled.scale

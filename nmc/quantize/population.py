@@ -91,6 +91,7 @@ class ScaledPopulation:
         self._sources = [self._source(p) for p in self.chip]
         self._reserve = self._correction_reserve() if statistics is not None else np.zeros(1)
         self._shifted = np.zeros(1)
+        self._start = np.zeros(1)
         if self._neuron.threshold is not None:
             self._grid = self._roomy_grid(bits)
         self.scale = self._choose_scale(profiles)
@@ -99,6 +100,10 @@ class ScaledPopulation:
     @property
     def float_neuron(self) -> FloatNeuron:
         return self._neuron
+
+    @property
+    def neurons_per_channel(self) -> int:
+        return self._population.size // self._population.shape[0]
 
     @property
     def shifted(self) -> FloatArray:
@@ -168,6 +173,10 @@ class ScaledPopulation:
         total = np.clip(self._shifted + change, -self._reserve, self._reserve)
         self._bias = self._bias + self._per_channel(total - self._shifted)
         self._shifted = total
+
+    def start(self, potential: FloatArray) -> None:
+        """Let v start (C_out,) or (1,) float units above the model's initial potential."""
+        self._start = potential
 
     def _per_channel(self, values: FloatArray) -> FloatArray:
         """(C_out,) or (1,) shaped like the population."""
@@ -351,12 +360,13 @@ class ScaledPopulation:
             vth = neurons.threshold_field(neuron.threshold * self._spread, neuron.compare, on_grid, label)
             if neuron.reset is Reset.SUBTRACT:
                 drop = frozen(neurons.in_v_units(neuron.threshold, self._spread))
+        start = neuron.v0 + self._per_channel(self._start) if self._start.any() else neuron.v0
         fixed = FixedNeuron(
             vth,
             du=neurons.decay_field(neuron.keep_u, spec.U_DECAY_OFFSET),
             dv=neurons.decay_field(neuron.keep_v, 0),
             reset=neuron.reset,
-            v0=frozen(neurons.in_v_units(neuron.v0, self._spread)),
+            v0=frozen(neurons.in_v_units(start, self._spread)),
             drop=drop,
         )
         return replace(who, neuron=fixed, bias=bias)

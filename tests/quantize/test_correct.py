@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gen
 import numpy as np
 import pytest
@@ -10,12 +12,13 @@ import quantnet
 from nmc import timing
 from nmc.backends import encode
 from nmc.backends.sim.reference import ReferenceEngine
-from nmc.ir import Fixed, Network
-from nmc.quantize import calibrate, correct, inputs
+from nmc.ir import Fixed, Network, Reset, Stage
+from nmc.quantize import calibrate, correct, inputs, ranges
 from nmc.quantize.emulate import Emulator
 from nmc.quantize.network import Quantizer
 from nmc.quantize.population import ScaledPopulation
 from nmc.quantize.precision import Precision
+from nmc.rules import verify
 
 
 def quantized(network: Network, x: np.ndarray, bits: int, *, host: bool = False) -> tuple[Network, dict]:
@@ -47,6 +50,43 @@ def test_every_channel_fires_again_as_often_as_in_float(host: bool, monkeypatch:
     plain, _ = quantized(network, x, 4, host=host)
     assert np.abs(channel_rates(result, x, "a") - wanted).max() < 0.01
     assert np.abs(channel_rates(plain, x, "a") - wanted).max() > 0.05
+
+
+def course(network: Network, x: np.ndarray, population: str) -> np.ndarray:
+    trace = ReferenceEngine().run(network, encode.encode(network, x), network.steps, [population])
+    spikes = trace.spikes[population]
+    return spikes.reshape(*spikes.shape[:3], -1).mean(axis=(0, 3))
+
+
+@pytest.mark.parametrize("reset", [Reset.ZERO, Reset.SUBTRACT])
+def test_every_channel_fires_again_as_early_as_in_float(
+    reset: Reset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start value that is lost is found again where the chip can start v anywhere, and only there."""
+    network, x = quantnet.network(reset=reset), quantnet.images(64)
+    early = {
+        name: replace(network[name], neuron=replace(network[name].neuron, v0=np.full((), 0.4)))
+        for name in ("a", "b")
+    }
+    timed = timing.balance(network.with_(populations=network.map_populations(early)), 62)
+    statistics = calibrate.measure(timed, x)
+    late = timing.balance(network, 62)
+    missed = []
+    for start_values in (False, True):
+        result = Quantizer(Precision(8), statistics, x, start_values=start_values)(late)
+        verify(result, Stage.QUANTIZED)
+        ranges.prove(result)
+        missed.append(np.abs(course(result, x, "a") - statistics["a"].course).max())
+        assert bool(np.any(result["a"].neuron.v0)) == start_values
+    assert missed[0] > 0.1
+    assert missed[1] < 0.4 * missed[0]
+
+
+def test_start_values_that_are_right_are_left_alone() -> None:
+    network, x = quantnet.network(), quantnet.images(64)
+    timed = timing.balance(network, 62)
+    result = Quantizer(Precision(8), calibrate.measure(timed, x), x, start_values=True)(timed)
+    assert not any(np.any(population.neuron.v0) for population in result.compute)
 
 
 def test_a_population_takes_back_the_mean_error_of_those_before_it() -> None:
