@@ -314,7 +314,9 @@ class _Lowering(Algebra):
         if unit is None or found is None or found[0] < 0 or current.bias is not None:
             raise refusal
         node = self.graph.before(consumer)[0]
-        if self.joins == "relay":
+        # A relay adds exactly only what arrives one to one or by sums over windows (R08).
+        adds = all(isinstance(term.synapse, Identity | ir.SumPool2d) for term in whole.terms)
+        if self.joins == "relay" and adds:
             name = self._fresh(f"{node}.sum")
             shape = whole.terms[0].shape
             relay = Population(name, shape, ir.GradedRelay(), max_payload=found[1], origin=(node,))

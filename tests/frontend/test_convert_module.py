@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import nmc
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
 from nmc.frontend.conversion.activations import ClipFloor, plain
@@ -93,11 +94,20 @@ def forward(module: nn.Module, x: np.ndarray) -> np.ndarray:
 
 def test_a_torchvision_style_resnet_in_one_call() -> None:
     module, x = net(), frames()
-    snn = convert(module, x, 256, "max")
+    snn = nmc.convert(module, x, 256, "max", chip="lava-cpu")
     expected = forward(module, x)
     got = run(snn, x, 256, record=()).output / 256
     assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
     assert {"relu", "layer1.relu", "layer1.relu.2", "layer2.relu"} <= set(snn.named(og.Neuron))
+
+
+def test_a_torchvision_style_resnet_as_integers_of_a_chip() -> None:
+    """Max pool, shared ReLUs, both kinds of shortcuts: the integers do what the converted network does."""
+    module, x = net(), frames(40)
+    snn = nmc.convert(module, x, 16)
+    bundle = nmc.compile(snn, "loihi2", x)
+    rates = run(snn, x, 16, record=()).output
+    assert np.corrcoef(nmc.run(bundle, x).output.ravel(), rates.ravel())[0, 1] > 0.95
 
 
 def test_the_module_is_left_as_it_was() -> None:
