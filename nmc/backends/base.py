@@ -87,6 +87,7 @@ class Engine(Protocol):
             record: names of populations whose spikes, u and v are kept.
 
         Raises:
-            NmcError: NMC-E01 when the engine cannot run here, NMC-E02 when it failed.
+            NmcError: NMC-E01 when the engine cannot run here, NMC-E02 when it failed, NMC-W02 when memory
+                does not suffice, before anything large is allocated.
         """
         ...

@@ -11,8 +11,8 @@ NAMES = ("reference", "stepwise", "native", "torch", "lava", "lava-inprocess", "
 def engine(name: str) -> Engine:
     """The engine of that name; ``auto`` is the fastest one that is there.
 
-    ``torch`` runs on a CUDA device where there is one, else on the CPU; ``torch:cpu`` and ``torch:cuda:1`` say
-    which.
+    ``torch`` runs on a CUDA device where there is one, else on the CPU; ``torch:cpu`` and ``torch:cuda:1``
+    say which.
 
     Raises:
         NmcError: NMC-U03 for an unknown name, NMC-E01 where the engine's parts are missing.

@@ -53,9 +53,14 @@ def recorded_bytes(network: Network, samples: int, steps: int, record: Collectio
     return sum(network[name].size for name in record) * samples * steps * RECORDED_BYTES
 
 
-def sent_bytes(network: Network, samples: int, steps: int) -> int:
-    """What engines need that keep every population's spikes of every step, int32."""
-    return sum(population.size for population in network.compute) * samples * steps * 4
+def refuse_whole(network: Network, samples: int, steps: int, record: Collection[str]) -> None:
+    """For engines that keep the int32 spikes of every population and step until the end.
+
+    Raises:
+        NmcError: NMC-W02 when these and the recorded states cannot be held.
+    """
+    sent = sum(population.size for population in network.compute) * samples * steps * 4
+    refuse_beyond_free(network, sent + recorded_bytes(network, samples, steps, record))
 
 
 def refuse_beyond_free(network: Network, needed: int, there: int | None = None) -> None:

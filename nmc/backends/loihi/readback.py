@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import timing
-from nmc.backends import encode
+from nmc.backends import encode, memory
 from nmc.backends.base import Trace
 from nmc.backends.collect import Collector
 from nmc.backends.loihi.lower import lower
@@ -37,8 +37,12 @@ def trace(
 
     Args:
         run: runs a program and keeps what it recorded; called once per session (``timing.sessions``).
+
+    Raises:
+        NmcError: NMC-W02 when memory does not suffice.
     """
     samples = len(x)
+    memory.refuse_whole(network, samples, steps, record)
     sessions = []
     for part in timing.sessions(network, samples):
         program = lower(network, x[part], steps).keep_states_of(states_needed(network, record))

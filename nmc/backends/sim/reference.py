@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from nmc import neuron as spec
 from nmc import synapse, timing
-from nmc.backends import encode
+from nmc.backends import encode, memory
 from nmc.backends.base import Trace
 from nmc.backends.collect import Collector
 from nmc.ir import Fixed, FixedNeuron, GradedRelay, IntArray, Network, Population, Projection
@@ -54,6 +54,7 @@ class ReferenceEngine:
 
     def run(self, network: Network, x: IntArray, steps: int, record: Collection[str] = ()) -> Trace:
         """See ``backends.base.Engine.run``."""
+        memory.refuse_whole(network, len(x), steps, record)
         collector = Collector(network, len(x), steps, record)
         trains: dict[str, Array] = {}
         for population in network.inputs:
@@ -103,6 +104,7 @@ class StepwiseEngine:
 
     def run(self, network: Network, x: IntArray, steps: int, record: Collection[str] = ()) -> Trace:
         """See ``backends.base.Engine.run``."""
+        memory.refuse_whole(network, len(x), steps, [population.name for population in network.populations])
         collector = Collector(network, len(x), steps, record)
         sessions = [x[part] for part in timing.sessions(network, len(x))]
         runs = [
