@@ -96,6 +96,41 @@ class _Weight:
     template: Fixed
 
 
+class _Cell:
+    """A population on its way through the steps. current: of the sources that have been run, (N or 1, T or 1,
+    *shape), weight units. neuron None: a relay."""
+
+    def __init__(
+        self,
+        neuron: FixedNeuron | None,
+        current: Tensor,
+        v: Tensor | None = None,
+        bias: Tensor | None = None,
+        threshold: Tensor | None = None,
+        drop: Tensor | None = None,
+    ) -> None:
+        self.current, self.v = current, v
+        self._bias, self._threshold, self._drop = bias, threshold, drop
+        self._u = None if v is None else torch.zeros(v.shape, dtype=torch.float64)
+        self._keep_u = 0 if neuron is None else kept_parts(int(neuron.du.mant) + spec.U_DECAY_OFFSET)
+        self._keep_v = 0 if neuron is None else kept_parts(int(neuron.dv.mant))
+
+    def step(self, arriving: Tensor) -> Tensor:
+        """Spikes of the next step, float32."""
+        if self._u is None or self.v is None:
+            return arriving
+        self._u = decayed(self._u, self._keep_u) + arriving.double() * (1 << spec.WEIGHT_SHIFT)
+        v = (decayed(self.v, self._keep_v) + self._u + self._bias).clamp(-spec.V_LIMIT, spec.V_LIMIT)
+        if self._threshold is None:
+            self.v = v
+            return torch.zeros(v.shape)
+        # The distance as a share of the threshold keeps the derivative's width that of the float network.
+        spike = fire((v - self._threshold) / self._threshold.detach().clamp(min=1.0))
+        fired = spike.detach()
+        self.v = v * (1 - fired) if self._drop is None else v - fired * self._drop
+        return spike.float()
+
+
 class AwareNetwork(nn.Module):  # type: ignore[misc]
     """See ``aware.aware``. ``forward`` gives (N, classes) with gradients: spike counts, or the potential of
     a readout in the model's units."""
@@ -223,21 +258,23 @@ class AwareNetwork(nn.Module):  # type: ignore[misc]
         network = self._network
         trains: dict[str, Tensor] = {}
         outputs: dict[str, Tensor] = {}
-        for population, incoming in network.walk():
-            if population.is_input:
-                train = self._encode(population, x)
-            elif isinstance(population.neuron, GradedRelay):
-                train = self._current(population, incoming, trains)
+        for segment in network.segments:
+            first = segment[0]
+            if first.is_input:
+                done = {first.name: (self._encode(first, x), None)}
+            elif len(segment) == 1 and isinstance(first.neuron, GradedRelay):
+                done = {first.name: (self._current(first, network.incoming(first.name), trains), None)}
             else:
-                train, v = self._fire(population, incoming, trains)
-                if population.name in network.outputs:
-                    outputs[population.name] = self._output(population, train, v)
-            trains[population.name] = train
-            keep(population.name, train)
+                done = self._together(segment, trains, len(x))
+            for name, (train, v) in done.items():
+                if name in network.outputs:
+                    outputs[name] = self._output(network[name], train, v)
+                trains[name] = train
+                keep(name, train)
         return torch.cat([outputs[name].flatten(1) for name in network.outputs], 1)
 
-    def _output(self, population: Population, train: Tensor, v: Tensor) -> Tensor:
-        if self._network.readout == "count":
+    def _output(self, population: Population, train: Tensor, v: Tensor | None) -> Tensor:
+        if self._network.readout == "count" or v is None:
             return train.sum(1)
         return v / torch.from_numpy(self._v_units(population))
 
@@ -250,14 +287,28 @@ class AwareNetwork(nn.Module):  # type: ignore[misc]
     def _current(
         self, population: Population, incoming: tuple[Projection, ...], trains: Mapping[str, Tensor]
     ) -> Tensor:
-        """Sum of weights times payloads over the chip's projections, (N, T or 1, *shape), weight units."""
+        """Sum of weights times payloads over the chip's projections, (N, T or 1, *shape), weight units; of
+        the sources that have been run."""
         total = torch.zeros((1, 1, *population.shape))
         for projection in incoming:
-            if not projection.on_host:
-                assert isinstance(projection.weight, Fixed)
-                weight = (self._mantissas(projection) * (1 << projection.weight.exp)).float()
-                total = total + self._sum(population, projection, weight, trains[projection.source])
+            if not projection.on_host and projection.source in trains:
+                train = trains[projection.source]
+                arriving = self._sum(population, projection, self._integers(projection), train)
+                total = total + self._late(arriving, projection.lag)
         return total
+
+    def _integers(self, projection: Projection) -> Tensor:
+        """Weights in weight units, whole numbers."""
+        assert isinstance(projection.weight, Fixed)
+        return (self._mantissas(projection) * (1 << projection.weight.exp)).float()
+
+    def _late(self, current: Tensor, lag: int) -> Tensor:
+        """The current ``lag`` steps later, 0 before."""
+        if not lag:
+            return current
+        steps = self._network.steps
+        whole = current.expand(-1, steps, *current.shape[2:])
+        return torch.cat([torch.zeros_like(whole[:, :lag]), whole[:, : max(0, steps - lag)]], 1)
 
     @staticmethod
     def _sum(population: Population, projection: Projection, weight: Tensor, train: Tensor) -> Tensor:
@@ -279,38 +330,48 @@ class AwareNetwork(nn.Module):  # type: ignore[misc]
             mant = mant + through(shifted, torch.floor(shifted))
         return mant * (1 << exp)
 
-    def _fire(
-        self, population: Population, incoming: tuple[Projection, ...], trains: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Spikes (N, T, *shape) float32 and v after the last step; ``neuron.step`` with gradients."""
+    def _together(
+        self, segment: tuple[Population, ...], trains: Mapping[str, Tensor], samples: int
+    ) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """Spikes (N, T, *shape) float32 and v after the last step of populations that feed each other, or
+        of one; ``neuron.step`` with gradients, one step of all of them after the other."""
+        names = {population.name for population in segment}
+        sent: dict[str, list[Tensor]] = {name: [] for name in names}
+        cells = [self._cell(population, trains, samples) for population in segment]
+        inner = {
+            population.name: [
+                (p, self._integers(p)) for p in self._network.incoming(population.name) if p.source in names
+            ]
+            for population in segment
+        }
+        for t in range(self._network.steps):
+            for population, cell in zip(segment, cells, strict=True):
+                arriving = cell.current[:, t if cell.current.shape[1] > 1 else 0]
+                for p, weight in inner[population.name]:
+                    if t >= p.lag:
+                        spikes = sent[p.source][t - p.lag][:, None]
+                        arriving = arriving + self._sum(population, p, weight, spikes)[:, 0]
+                sent[population.name].append(cell.step(arriving))
+        return {
+            population.name: (torch.stack(sent[population.name], 1), cell.v)
+            for population, cell in zip(segment, cells, strict=True)
+        }
+
+    def _cell(self, population: Population, trains: Mapping[str, Tensor], samples: int) -> _Cell:
+        incoming = self._network.incoming(population.name)
+        current = self._current(population, incoming, trains)
         neuron = population.neuron
+        if isinstance(neuron, GradedRelay):
+            return _Cell(None, current)
         if not isinstance(neuron, FixedNeuron):
             raise InternalError(f"{population.name} is not quantized")
-        current = self._current(population, incoming, trains).double() * (1 << spec.WEIGHT_SHIFT)
+        threshold = drop = None
+        if neuron.vth is not None:
+            threshold = self._threshold(population) * (1 << spec.WEIGHT_SHIFT)
+            drop = None if neuron.drop is None else self._drop(neuron, threshold)
+        v = torch.from_numpy(neuron.v0.astype(np.float64)).expand((samples, *population.shape))
         bias = self._bias_current(population, incoming, trains)
-        samples = max(train.shape[0] for train in (trains[p.source] for p in incoming))
-        u = torch.zeros((samples, *population.shape), dtype=torch.float64)
-        v = torch.from_numpy(neuron.v0.astype(np.float64)).expand(u.shape)
-        threshold = None if neuron.vth is None else self._threshold(population) * (1 << spec.WEIGHT_SHIFT)
-        keep_u = kept_parts(int(neuron.du.mant) + spec.U_DECAY_OFFSET)
-        keep_v = kept_parts(int(neuron.dv.mant))
-        spikes = []
-        for t in range(self._network.steps):
-            u = decayed(u, keep_u) + current[:, t if current.shape[1] > 1 else 0]
-            v = (decayed(v, keep_v) + u + bias).clamp(-spec.V_LIMIT, spec.V_LIMIT)
-            if threshold is None:
-                continue
-            # The distance as a share of the threshold keeps the derivative's width that of the float network.
-            spike = fire((v - threshold) / threshold.detach().clamp(min=1.0))
-            fired = spike.detach()
-            v = v * (1 - fired) if neuron.drop is None else v - fired * self._drop(neuron, threshold)
-            spikes.append(spike.float())
-        train = (
-            torch.stack(spikes, 1)
-            if spikes
-            else torch.zeros((samples, self._network.steps, *population.shape))
-        )
-        return train, v
+        return _Cell(neuron, current, v, bias, threshold, drop)
 
     @staticmethod
     def _drop(neuron: FixedNeuron, threshold: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from nmc.backends.base import Engine
 from nmc.backends.engines import engine
 from nmc.chip import Chip, load_chip
 from nmc.errors import NmcError
+from nmc.frontend import opgraph as og
 from nmc.frontend.lower import lower
 from nmc.ir import Encoding, Fixed, Network, Reset
 from nmc.quantize import calibrate, inputs
@@ -150,9 +151,9 @@ def test_shared_tensors_stay_shared() -> None:
 
 
 def test_training_lowers_the_loss() -> None:
-    """Labels of the float network at two bits: fine-tuning finds back to them."""
+    """Labels of the float network at one bit: fine-tuning finds back to them."""
     network, x = quantnet.network(threshold=None), quantnet.images(128)
-    module = aware(network, load_chip("lava-cpu"), x, Precision(2))
+    module = aware(network, load_chip("lava-cpu"), x, Precision(1))
     full = aware(network, load_chip("lava-cpu"), x, Precision(8))
     inputs_, labels = torch.from_numpy(x), full(torch.from_numpy(x)).argmax(1)
     optimizer = torch.optim.Adam(module.parameters(), 0.01)
@@ -194,3 +195,29 @@ def test_a_trained_export_compiles_to_the_same_integers() -> None:
 def test_a_network_that_is_not_quantized_is_no_model() -> None:
     with pytest.raises(NmcError, match="NMC-U02 small: is a FLOAT network; give a QUANTIZED one"):
         api.compile(quantnet.network(), "loihi2", quantnet.images())
+
+
+def test_a_network_with_loops_computes_the_integers_and_learns() -> None:
+    """Spikes of the chip step by step, and gradients through the loop's weights."""
+    rng = np.random.default_rng(5)
+    nodes: dict[str, og.Op] = {
+        "in": og.Input((6,)),
+        "fc": og.Linear(rng.normal(0, 0.5, (8, 6))),
+        "rec": og.Linear(rng.normal(0, 0.4, (8, 8))),
+        "lif": og.Neuron(og.constant(1.0), og.constant(0.9), keep_u=og.constant(0.5)),
+        "previous": og.Delay(),
+        "out": og.Linear(rng.normal(0, 0.5, (3, 8))),
+        "output": og.Output(),
+    }
+    edges = (("in", "fc"), ("fc", "lif"), ("rec", "lif"), ("lif", "previous"), ("previous", "rec"))
+    graph = og.OpGraph(nodes, (*edges, ("lif", "out"), ("out", "output")))
+    free = lower(graph, 10, "distribute", Encoding.SPIKES)
+    x = (rng.random((32, 10, 6)) < 0.4).astype(np.float64)
+    network = aware(free, load_chip("loihi2"), x, Precision(4))
+    network(torch.from_numpy(x)).sum().backward()
+    gradients = [p.grad for p in network.tensors.values()]
+    assert len(gradients) == 3
+    assert all(grad is not None and bool(grad.any()) for grad in gradients)
+    trace = engine("reference").run(network.export(), encode.encode(network.export(), x), 10, ["lif"])
+    assert trace.spikes["lif"].sum() > 300
+    assert mismatches(network, x, engine("reference")) == 0
