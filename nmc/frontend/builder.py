@@ -81,7 +81,7 @@ def _build(model: str | os.PathLike[str]) -> Any:
 
 def _function(file: Path, name: str) -> Callable[[], Any]:
     if not file.is_file():
-        raise NmcError("NMC-F01", str(file), "no such file")
+        raise NmcError("NMC-F01", str(file), "no such file", "check the path")
     spec = importlib.util.spec_from_file_location(f"nmc_model_{file.stem}", file)
     assert spec is not None
     assert spec.loader is not None
@@ -110,9 +110,14 @@ def _load_state(module: Any, weights: str | os.PathLike[str]) -> None:
     for word, names in (("misses", set(wanted) - set(given)), ("has unknown", set(given) - set(wanted))):
         if names:
             listed = ", ".join(sorted(names)[:5])
-            raise NmcError("NMC-F04", os.fspath(weights), f"{word} {len(names)} tensors: {listed}")
+            raise NmcError(
+                "NMC-F04",
+                os.fspath(weights),
+                f"{word} {len(names)} tensors: {listed}",
+                "save the state_dict of the module that the function builds",
+            )
     for name, tensor in wanted.items():
         if tuple(tensor.shape) != given[name].shape:
             problem = f"{name} of shape {given[name].shape}, the module has {tuple(tensor.shape)}"
-            raise NmcError("NMC-F04", os.fspath(weights), problem)
+            raise NmcError("NMC-F04", os.fspath(weights), problem, "build the network that was trained")
     module.load_state_dict({name: torch.from_numpy(array) for name, array in given.items()})

@@ -43,10 +43,20 @@ def as_trains(x: npt.ArrayLike, shape: Shape, steps: int, who: str) -> FloatArra
         return array[:, None]
     if array.ndim == 2 + len(shape) and array.shape[2:] == shape:
         if array.shape[1] < steps:
-            raise NmcError("NMC-D02", who, f"trains of {array.shape[1]} steps, {steps} asked for")
+            raise NmcError(
+                "NMC-D02",
+                who,
+                f"trains of {array.shape[1]} steps, {steps} asked for",
+                "give longer trains or fewer steps",
+            )
         return array[:, :steps]
     sizes = ", ".join(map(str, shape))
-    raise NmcError("NMC-D02", who, f"data of shape {array.shape}, expected (N, {sizes}) or (N, T, {sizes})")
+    raise NmcError(
+        "NMC-D02",
+        who,
+        f"data of shape {array.shape}, expected (N, {sizes}) or (N, T, {sizes})",
+        "give samples of the model's input shape",
+    )
 
 
 def over_time(function: Callable[[Array], Array], x: Array, growth: int = 1) -> Array:
@@ -107,7 +117,7 @@ def run(
     (source,), (sink,) = graph.named(og.Input), graph.named(og.Output)
     for name in record or ():
         if name not in graph.nodes:
-            raise NmcError("NMC-U03", name, "no node of that name")
+            raise NmcError("NMC-U03", name, "no node of that name", "see the names in graph.nodes")
     values: dict[str, Array] = {}
     readers = {name: set(graph.after(name)) for name in graph.order}
     kept: dict[str, Array] = {}
@@ -315,7 +325,9 @@ def run_network(
     wanted = set(record)
     for key in wanted:
         if key.removeprefix("current/").removeprefix("v/") not in network:
-            raise NmcError("NMC-U03", key, "no population of that name")
+            raise NmcError(
+                "NMC-U03", key, "no population of that name", "see the names in network.populations"
+            )
     readers = {p.name: {one.target for one in network.outgoing(p.name)} for p in network.populations}
     spikes: dict[str, Array] = {}
     result: dict[str, FloatArray] = {}

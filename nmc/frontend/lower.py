@@ -210,7 +210,7 @@ class _Lowering(Algebra):
             )[1]
         if isinstance(op, og.BatchNorm | og.Scale):
             return self.memo(("scale", id(op), natural), lambda: _scale(op, before, natural), op)
-        raise NmcError("NMC-G05", type(op).__name__, "has no lowering")
+        raise NmcError("NMC-G05", type(op).__name__, "has no lowering", "leave it out")
 
     @staticmethod
     def _own_bias(op: og.Op, shape: Shape) -> FloatArray | None:

@@ -82,7 +82,9 @@ class NetLayer:
             return default
         if value is None or value.size != 1:
             found = "nothing" if value is None else f"{value.size} numbers"
-            raise NmcError("NMC-F04", self.name, f"field '{key}' holds {found}, expected one number")
+            raise NmcError(
+                "NMC-F04", self.name, f"field '{key}' holds {found}, expected one number", "export it again"
+            )
         return int(value.reshape(()))
 
 
@@ -111,7 +113,12 @@ def read_net_file(path: str | os.PathLike[str]) -> tuple[NetFile, list[Finding]]
     with safeio.open_hdf5(path) as file:
         groups = file.get("layer")
         if not _is_group(groups) or not len(groups):
-            raise NmcError("NMC-F01", os.fspath(path), "an HDF5 file without SLAYER's group 'layer'")
+            raise NmcError(
+                "NMC-F01",
+                os.fspath(path),
+                "an HDF5 file without SLAYER's group 'layer'",
+                "export it with lava-dl (export_hdf5)",
+            )
         wanted = [str(index) for index in range(len(groups))]
         if set(groups) != set(wanted):
             strange = min(set(groups) - set(wanted))
@@ -144,7 +151,7 @@ def _steps(group: Any, findings: list[Finding]) -> int | None:
 def _layer(index: int, group: Any, findings: list[Finding]) -> NetLayer:
     who = f"layer{index}"
     if not _is_group(group):
-        raise NmcError("NMC-F04", who, "is no layer but a bare dataset")
+        raise NmcError("NMC-F04", who, "is no layer but a bare dataset", "export it again")
     kind = _text(group.get("type"))
     if kind in REFUSED:
         raise NmcError("NMC-G05", f"{who}.{kind}", REFUSED[kind], "remove it, or train without it")
@@ -177,12 +184,18 @@ def _stated_shape(group: Any) -> Mapping[str, IntArray]:
 
 
 def _ignored(who: str, key: str) -> Finding:
-    return Finding("warning", "NMC-F04", who, f"field '{key}' is unknown and ignored")
+    return Finding(
+        "warning",
+        "NMC-F04",
+        who,
+        f"field '{key}' is unknown and ignored",
+        "nothing to do if the layer does not need it",
+    )
 
 
 def _neuron(who: str, group: Any, findings: list[Finding]) -> Mapping[str, IntArray]:
     if not _is_group(group):
-        raise NmcError("NMC-F04", who, "field 'neuron' is no group")
+        raise NmcError("NMC-F04", who, "field 'neuron' is no group", "export it again")
     kind = _text(group.get("type"))
     if kind not in NEURONS:
         remedy = f"train it with {' or '.join(NEURONS)} neurons (slayer.block.cuba)"
@@ -209,7 +222,10 @@ def _numbers(who: str, key: str, dataset: Any) -> IntArray:
         raise NmcError("NMC-G05" if key == "weight" else "NMC-F04", who, what, "train with real weights")
     if dataset.dtype.kind not in "biuf" or dataset.shape is None or not dataset.size:
         raise NmcError(
-            "NMC-F04", who, f"field '{key}' holds {dataset.dtype} {dataset.shape}, expected numbers"
+            "NMC-F04",
+            who,
+            f"field '{key}' holds {dataset.dtype} {dataset.shape}, expected numbers",
+            "export it again",
         )
     values = np.asarray(dataset[()])
     broken = int((~np.isfinite(values)).sum())

@@ -65,7 +65,12 @@ def read_raw(path: str | os.PathLike[str]) -> tuple[RawGraph, list[Finding]]:
     with safeio.open_hdf5(path) as file:
         root = file.get("node")
         if not _is_group(root):
-            raise NmcError("NMC-F01", os.fspath(path), "an HDF5 file without NIR's group 'node'")
+            raise NmcError(
+                "NMC-F01",
+                os.fspath(path),
+                "an HDF5 file without NIR's group 'node'",
+                "export a NIR file (nir.write)",
+            )
         findings = list(_version_findings(name, file))
         kind = _text(root.get("type"))
         if kind != "NIRGraph":
@@ -113,7 +118,7 @@ def _read_graph(name: str, group: h5py.Group, findings: list[Finding]) -> RawGra
 def _read_edges(name: str, group: h5py.Group) -> list[Edge]:
     dataset = group.get("edges")
     if dataset is None or _is_group(dataset):
-        raise NmcError("NMC-F04", name, "field 'edges' is missing")
+        raise NmcError("NMC-F04", name, "field 'edges' is missing", "export the graph again")
     if dataset.size == 0:
         return []
     if dataset.ndim != 2 or dataset.shape[1] != 2 or dataset.dtype.kind not in "OS":
@@ -128,10 +133,10 @@ def _read_edges(name: str, group: h5py.Group) -> list[Edge]:
 
 def _read_node(name: str, group: Any, findings: list[Finding]) -> RawNode | RawGraph:
     if not _is_group(group):
-        raise NmcError("NMC-F04", name, "is no node but a bare dataset")
+        raise NmcError("NMC-F04", name, "is no node but a bare dataset", "export the graph again")
     kind = _text(group.get("type"))
     if kind is None:
-        raise NmcError("NMC-F04", name, "field 'type' is missing or no string")
+        raise NmcError("NMC-F04", name, "field 'type' is missing or no string", "export the graph again")
     if kind == "NIRGraph":
         return _read_graph(name, group, findings)
     if kind not in REQUIRED:
@@ -141,7 +146,13 @@ def _read_node(name: str, group: Any, findings: list[Finding]) -> RawNode | RawG
     for key in group:
         if key not in ("type", "metadata") and key not in (*REQUIRED[kind], *OPTIONAL.get(kind, ())):
             findings.append(
-                Finding("warning", "NMC-F04", name, f"field '{key}' of {kind} is unknown and ignored")
+                Finding(
+                    "warning",
+                    "NMC-F04",
+                    name,
+                    f"field '{key}' of {kind} is unknown and ignored",
+                    "nothing to do if the node does not need it",
+                )
             )
         elif key not in ("type", "metadata"):
             fields[key] = _read_field(name, kind, key, group[key])
@@ -153,11 +164,18 @@ def _read_node(name: str, group: Any, findings: list[Finding]) -> RawNode | RawG
 
 def _read_field(name: str, kind: str, key: str, dataset: Any) -> Value:
     if _is_group(dataset):
-        raise NmcError("NMC-F04", name, f"field '{key}' of {kind} is a group, expected numbers")
+        raise NmcError(
+            "NMC-F04", name, f"field '{key}' of {kind} is a group, expected numbers", "export the graph again"
+        )
     if dataset.dtype.kind in "OS" and dataset.ndim == 0:
         return _decoded(name, key, dataset[()])
     if dataset.dtype.kind not in "iuf" or dataset.shape is None:
-        raise NmcError("NMC-F04", name, f"field '{key}' holds {dataset.dtype}, expected numbers")
+        raise NmcError(
+            "NMC-F04",
+            name,
+            f"field '{key}' holds {dataset.dtype}, expected numbers",
+            "export the graph again",
+        )
     values = np.asarray(dataset[()])
     if values.dtype.kind != "f":
         return values.astype(np.int64)
@@ -174,13 +192,18 @@ def _completed(name: str, kind: str, fields: dict[str, Value]) -> Mapping[str, V
         return fields
     arrays = {key: value for key, value in fields.items() if isinstance(value, np.ndarray)}
     if len(arrays) < len(fields):
-        raise NmcError("NMC-F04", name, "a parameter is text, expected numbers")
+        raise NmcError("NMC-F04", name, "a parameter is text, expected numbers", "export the graph again")
     shapes = {value.shape for value in arrays.values() if value.size != 1} or {
         max((value.shape for value in arrays.values()), key=len)
     }
     if len(shapes) > 1:
         listed = ", ".join(f"{key} {value.shape}" for key, value in sorted(arrays.items()))
-        raise NmcError("NMC-G03", name, f"its parameters differ in shape: {listed}")
+        raise NmcError(
+            "NMC-G03",
+            name,
+            f"its parameters differ in shape: {listed}",
+            "give every parameter the shape of its layer",
+        )
     shape = shapes.pop()
     if 0 in shape:
         raise NmcError("NMC-F04", name, f"parameters of shape {shape}", "every size must be at least 1")
@@ -227,5 +250,10 @@ def _text(dataset: Any) -> str | None:
 
 def _decoded(name: str, key: str, value: Any) -> str:
     if not isinstance(value, bytes):
-        raise NmcError("NMC-F04", name, f"field '{key}' holds {type(value).__name__}, expected text")
+        raise NmcError(
+            "NMC-F04",
+            name,
+            f"field '{key}' holds {type(value).__name__}, expected text",
+            "export the graph again",
+        )
     return value.decode("utf-8", "replace")

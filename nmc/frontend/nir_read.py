@@ -115,7 +115,15 @@ def build(raw: RawGraph, choice: ProfileChoice) -> tuple[OpGraph | None, list[Fi
     shapes = along(skeleton, shape)
     missing = [name for name in skeleton.order if name not in shapes]
     if missing and not findings:
-        findings.append(Finding("error", "NMC-G03", missing[0], "stands in a loop that no data enter"))
+        findings.append(
+            Finding(
+                "error",
+                "NMC-G03",
+                missing[0],
+                "stands in a loop that no data enter",
+                "feed it from the input",
+            )
+        )
     if findings:
         return None, findings
     try:
@@ -167,7 +175,7 @@ def _op(name: str, node: RawNode, source: Shape, choice: ProfileChoice) -> og.Op
 def _numbers(name: str, node: RawNode, key: str) -> npt.NDArray[np.float64]:
     value = node.fields[key]
     if isinstance(value, str):
-        raise NmcError("NMC-F04", name, f"field '{key}' is text, expected numbers")
+        raise NmcError("NMC-F04", name, f"field '{key}' is text, expected numbers", "export the graph again")
     return value.astype(np.float64)
 
 
@@ -197,7 +205,7 @@ def _conv(name: str, node: RawNode, source: Shape) -> og.Conv2d:
     told = node.fields.get("input_shape")
     if isinstance(told, np.ndarray) and tuple(np.ravel(told)) != source[1:]:
         problem = f"expects maps of {tuple(int(n) for n in np.ravel(told))}, gets {source[1:]}"
-        raise NmcError("NMC-G03", name, problem)
+        raise NmcError("NMC-G03", name, problem, "export it with the shape of its input")
     padding = node.fields["padding"]
     if isinstance(padding, str):
         weight, pads = _named_padding(name, padding, weight, stride, dilation)

@@ -220,7 +220,12 @@ class _Writer:
             return self._product(name)
         found = self.ranges[befores[0]]
         if found is None or found[0] < 0:
-            raise NmcError("NMC-G05", name, f"a maximum of {befores[0]}, which carries no spikes")
+            raise NmcError(
+                "NMC-G05",
+                name,
+                f"a maximum of {befores[0]}, which carries no spikes",
+                "put the max pool behind a spiking neuron",
+            )
         gates.check_levels(name, found[1])
         each: list[str] = []
         for level in range(1, found[1] + 1):

@@ -306,7 +306,10 @@ class OpGraph:
             for end in edge:
                 if end not in self.nodes:
                     raise NmcError(
-                        "NMC-G01", end, f"edge {edge[0]} -> {edge[1]} names a node that is not there"
+                        "NMC-G01",
+                        end,
+                        f"edge {edge[0]} -> {edge[1]} names a node that is not there",
+                        "add the node or drop the edge",
                     )
 
     @cached_property
@@ -412,7 +415,7 @@ class OpGraph:
             if len(names) != 1:
                 listed = f" ({', '.join(names)})" if names else ""
                 problem = f"{len(names)} nodes of type {kind.__name__}{listed}, expected one"
-                raise NmcError("NMC-G05", self.name, problem)
+                raise NmcError("NMC-G05", self.name, problem, "give the graph one of each")
         useful: set[str] = set(self.named(Output))
         waiting = list(useful)
         while waiting:

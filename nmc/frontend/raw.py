@@ -111,7 +111,13 @@ def dissolve(
                 table[key] = f"{key}.{ends[0]}"
             else:
                 findings.append(
-                    Finding("error", "NMC-F04", key, f"a subgraph with {len(ends)} {kind} nodes, expected 1")
+                    Finding(
+                        "error",
+                        "NMC-F04",
+                        key,
+                        f"a subgraph with {len(ends)} {kind} nodes, expected 1",
+                        "give it one of each",
+                    )
                 )
         for inner, op in node.nodes.items():
             joined = f"{key}.{inner}"
@@ -139,7 +145,9 @@ def _without_passes(
     def put(edge: Edge, count: int) -> None:
         kept[edge] = kept.get(edge, 0) + count
         if kept[edge] > MAX_EDGES or len(kept) > MAX_EDGES:
-            raise NmcError("NMC-F03", edge[0], f"more than {MAX_EDGES:,} edges behind subgraphs")
+            raise NmcError(
+                "NMC-F03", edge[0], f"more than {MAX_EDGES:,} edges behind subgraphs", "export a flat graph"
+            )
         for end in edge:
             if end in touching:
                 touching[end].append(edge)

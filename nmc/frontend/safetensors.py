@@ -31,7 +31,9 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]
     data = Path(path).read_bytes()
     length = int.from_bytes(data[:8], "little")
     if size < 8 or length > min(MAX_HEADER, size - 8):
-        raise NmcError("NMC-F01", os.fspath(path), "is no safetensors file")
+        raise NmcError(
+            "NMC-F01", os.fspath(path), "is no safetensors file", "save it with safetensors.torch.save_file"
+        )
     try:
         header = json.loads(data[8 : 8 + length])
         body = memoryview(data)[8 + length :]

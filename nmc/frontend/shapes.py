@@ -84,6 +84,7 @@ def output_shape(name: str, op: Op, operands: list[Operand]) -> Shape:
             "NMC-F03",
             name,
             f"gives a tensor of shape {shape}",
+            "use smaller maps",
             measured=math.prod(shape),
             allowed=MAX_NEURONS,
         )
@@ -102,7 +103,12 @@ def _shape(name: str, op: Op, operands: list[Operand]) -> Shape:
     first, shape = operands[0]
     for other, second in operands[1:]:
         if second != shape:
-            raise NmcError("NMC-G03", name, f"joins {first} of shape {shape} and {other} of shape {second}")
+            raise NmcError(
+                "NMC-G03",
+                name,
+                f"joins {first} of shape {shape} and {other} of shape {second}",
+                "bring both to one shape",
+            )
     if isinstance(op, og.Conv2d):
         return _conv_shape(name, op, first, shape)
     if isinstance(op, og.Linear):
@@ -127,7 +133,12 @@ def _shape(name: str, op: Op, operands: list[Operand]) -> Shape:
     if isinstance(op, og.Delay) and op.steps < 1:
         raise NmcError("NMC-F04", name, f"a delay of {op.steps} steps", "give at least 1")
     if isinstance(op, og.Output) and op.shape is not None and op.shape != shape:
-        raise NmcError("NMC-G03", name, f"expects shape {op.shape}, {first} gives {shape}")
+        raise NmcError(
+            "NMC-G03",
+            name,
+            f"expects shape {op.shape}, {first} gives {shape}",
+            "correct the shape of the output, or the layer in front",
+        )
     return shape
 
 
@@ -140,17 +151,27 @@ def fits(values: FloatArray, shape: Shape) -> bool:
 
 def _fits(name: str, field: str, values: FloatArray, source: str, shape: Shape) -> None:
     if not fits(values, shape):
-        raise NmcError("NMC-G03", name, f"{field} of shape {values.shape} on {source} of shape {shape}")
+        raise NmcError(
+            "NMC-G03",
+            name,
+            f"{field} of shape {values.shape} on {source} of shape {shape}",
+            "give it one value, or one per channel or neuron",
+        )
 
 
 def _vector(name: str, field: str, values: FloatArray, size: int) -> None:
     if values.shape != (size,):
-        raise NmcError("NMC-G03", name, f"{field} of shape {values.shape}, expected ({size},)")
+        raise NmcError(
+            "NMC-G03",
+            name,
+            f"{field} of shape {values.shape}, expected ({size},)",
+            "give one value per channel",
+        )
 
 
 def _input_shape(name: str, op: og.Input, operands: list[Operand]) -> Shape:
     if operands:
-        raise NmcError("NMC-F04", name, f"an input fed by {operands[0][0]}")
+        raise NmcError("NMC-F04", name, f"an input fed by {operands[0][0]}", "remove that edge")
     if not op.shape or min(op.shape) < 1:
         raise NmcError("NMC-F04", name, f"an input of shape {op.shape}", "every size must be at least 1")
     return op.shape
@@ -159,13 +180,20 @@ def _input_shape(name: str, op: og.Input, operands: list[Operand]) -> Shape:
 def _concat_shape(name: str, op: og.Concat, operands: list[Operand]) -> Shape:
     first, shape = operands[0]
     if not 0 <= op.axis < len(shape):
-        raise NmcError("NMC-F04", name, f"axis {op.axis} of shape {shape}")
+        raise NmcError(
+            "NMC-F04", name, f"axis {op.axis} of shape {shape}", "join along an axis that is there"
+        )
     total = 0
     for other, second in operands:
         if len(second) != len(shape) or any(
             a != b for axis, (a, b) in enumerate(zip(second, shape, strict=True)) if axis != op.axis
         ):
-            raise NmcError("NMC-G03", name, f"joins {first} of shape {shape} and {other} of shape {second}")
+            raise NmcError(
+                "NMC-G03",
+                name,
+                f"joins {first} of shape {shape} and {other} of shape {second}",
+                "bring both to one shape",
+            )
         total += second[op.axis]
     return (*shape[: op.axis], total, *shape[op.axis + 1 :])
 
@@ -185,7 +213,12 @@ def _apply(name: str, operator: ir.Synapse, weight: Shape, source: str, shape: S
     try:
         return synapse.output_shape(operator, weight, shape, name)
     except NmcError as error:
-        raise NmcError("NMC-G03", name, f"input {source}: {error.problem}") from None
+        raise NmcError(
+            "NMC-G03",
+            name,
+            f"input {source}: {error.problem}",
+            "check the layer in front, or a missing flatten",
+        ) from None
 
 
 def _conv_shape(name: str, op: og.Conv2d, source: str, shape: Shape) -> Shape:
@@ -193,7 +226,12 @@ def _conv_shape(name: str, op: og.Conv2d, source: str, shape: Shape) -> Shape:
     if len(weight) != 4 or 0 in weight:
         raise NmcError("NMC-F04", name, f"weight of shape {weight}", "expected (out, in, height, width)")
     if op.groups < 1 or weight[0] % op.groups:
-        raise NmcError("NMC-F04", name, f"{op.groups} groups do not divide {weight[0]} output channels")
+        raise NmcError(
+            "NMC-F04",
+            name,
+            f"{op.groups} groups do not divide {weight[0]} output channels",
+            "use a number of groups that does",
+        )
     _window(name, (weight[2], weight[3]), op.stride, op.padding, op.dilation)
     if op.bias is not None:
         _vector(name, "bias", op.bias, weight[0])
@@ -214,14 +252,21 @@ def _linear_shape(name: str, op: og.Linear, source: str, shape: Shape) -> Shape:
 def _pool_shape(name: str, op: og.MaxPool | og.AvgPool | og.SumPool, source: str, shape: Shape) -> Shape:
     _window(name, op.kernel, op.stride, op.padding, (1, 1))
     if any(2 * pad > size for pad, size in zip(op.padding, op.kernel, strict=True)):
-        raise NmcError("NMC-F04", name, f"padding {op.padding} is more than half of the kernel {op.kernel}")
+        raise NmcError(
+            "NMC-F04", name, f"padding {op.padding} is more than half of the kernel {op.kernel}", "pad less"
+        )
     return _apply(name, ir.SumPool2d(op.kernel, op.stride, op.padding), (), source, shape)
 
 
 def _flatten_shape(name: str, op: og.Flatten, source: str, shape: Shape) -> Shape:
     start, end = (axis + len(shape) if axis < 0 else axis for axis in (op.start, op.end))
     if not 0 <= start <= end < len(shape):
-        raise NmcError("NMC-G03", name, f"flattens axes {op.start}..{op.end} of {source} of shape {shape}")
+        raise NmcError(
+            "NMC-G03",
+            name,
+            f"flattens axes {op.start}..{op.end} of {source} of shape {shape}",
+            "count axes without the batch",
+        )
     return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
 
 

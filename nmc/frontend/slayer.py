@@ -228,7 +228,10 @@ class _Chain:
         ):
             if layer.one(key, found) != found:
                 raise NmcError(
-                    "NMC-G03", layer.name, f"weights of {found} {key}, the file says {layer.one(key)}"
+                    "NMC-G03",
+                    layer.name,
+                    f"weights of {found} {key}, the file says {layer.one(key)}",
+                    "export it again",
                 )
         self._project(layer, operator, weight, shape_of(layer))
 
@@ -259,7 +262,10 @@ class _Chain:
         for key, found in (("inFeatures", weights["weight"].shape[1]), ("outFeatures", shape[0])):
             if layer.one(key, found) != found:
                 raise NmcError(
-                    "NMC-G03", layer.name, f"weights of {found} {key}, the file says {layer.one(key)}"
+                    "NMC-G03",
+                    layer.name,
+                    f"weights of {found} {key}, the file says {layer.one(key)}",
+                    "export it again",
                 )
         self._project(layer, Dense(), weights["weight"], shape)
         if "weight_rec" not in weights:
@@ -283,7 +289,7 @@ class _Chain:
             problem = "an average of anything but the spikes of the last layer"
             raise NmcError("NMC-G05", layer.name, problem, "move it to the end")
         if size % groups:
-            raise NmcError("NMC-G03", layer.name, f"{size} neurons in {groups} groups")
+            raise NmcError("NMC-G03", layer.name, f"{size} neurons in {groups} groups", "export it again")
         member = np.repeat(np.eye(groups, dtype=np.int64), size // groups, axis=1)
         self._connect(layer, Dense(), member, (groups,), readout())
 

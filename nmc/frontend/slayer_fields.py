@@ -134,7 +134,12 @@ def bias_field(layer: NetLayer, shape: Shape) -> Fixed | None:
     elif values.size == shape[0]:
         values = values.reshape(-1, *[1] * (len(shape) - 1))
     elif values.shape != shape:
-        raise NmcError("NMC-G03", layer.name, f"bias of shape {values.shape} on {shape} neurons")
+        raise NmcError(
+            "NMC-G03",
+            layer.name,
+            f"bias of shape {values.shape} on {shape} neurons",
+            "give one bias per channel",
+        )
     return Fixed(values, BIAS_EXP, spec.BIAS_MANT_BITS, signed=True)
 
 

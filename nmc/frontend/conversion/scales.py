@@ -36,7 +36,9 @@ def check_data(ann: OpGraph, data: FloatArray) -> FloatArray:
         raise NmcError("NMC-D03", source, "no calibration sample", "give at least one")
     if data.shape[1:] != shape:
         expected = f"(N, {', '.join(map(str, shape))})"
-        raise NmcError("NMC-D03", source, f"data of shape {data.shape}, expected frames {expected}")
+        raise NmcError(
+            "NMC-D03", source, f"data of shape {data.shape}, expected frames {expected}", "give frames"
+        )
     broken = int((~np.isfinite(data)).sum())
     if broken:
         raise NmcError("NMC-D03", source, f"{broken} of {data.size} values are not finite", "clean the data")

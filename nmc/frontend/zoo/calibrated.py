@@ -36,7 +36,7 @@ def calibrated(graph: OpGraph, x: npt.ArrayLike, steps: int) -> OpGraph:
             values[name] = as_trains(x, op.shape, steps, name)
             continue
         if isinstance(op, og.ORDERED) and not isinstance(op, og.Mul):
-            raise NmcError("NMC-G05", name, f"a {type(op).__name__} cannot be calibrated")
+            raise NmcError("NMC-G05", name, f"a {type(op).__name__} cannot be calibrated", "leave it out")
         join = np.multiply if isinstance(op, og.Mul) else np.add
         value = reduce(join, [values[before] for before in befores])
         if isinstance(op, og.BatchNorm) and op.eps:
