@@ -65,12 +65,14 @@ class Sketch:
     def weights(self, *shape: int) -> np.ndarray:
         return 2.0 * self.rng.integers(-4, 7, shape)
 
-    def project(self, source: str, target: str, op: Synapse, weight: np.ndarray | float) -> None:
+    def project(
+        self, source: str, target: str, op: Synapse, weight: np.ndarray | float, lag: int = 0
+    ) -> None:
         on_host = getattr(self.populations[source].neuron, "encoding", None) is Encoding.CURRENT
         array = weight if isinstance(weight, np.ndarray) and not weight.flags.writeable else frozen(weight)
         name = f"{source}-{target}-{len(self.projections)}"
         self.projections.append(
-            Projection(name, source, target, op, array.astype(np.float64), on_host=on_host)
+            Projection(name, source, target, op, array.astype(np.float64), on_host=on_host, lag=lag)
         )
 
     def add(
@@ -228,6 +230,21 @@ def joined(kind: str) -> Callable[[], Network]:
             last = net.add("gate", "b", Identity(), first, neuron(theta, **GATE))
             net.project("stem", "gate", Identity(), 2.0)
         net.dense("out", last)
+        return net.network()
+
+    return build
+
+
+def loops(bias: object = None) -> Callable[[], Network]:
+    """A population that inhibits itself, and feeds its source back two steps later."""
+
+    def build() -> Network:
+        net = Sketch(1, 4, 4)
+        net.conv("stem", "in", 2, bias=bias)
+        net.conv("a", "stem", 2)
+        net.project("a", "a", Identity(), -2.0, lag=1)
+        net.project("a", "stem", Conv2d(padding=(1, 1)), net.weights(2, 2, 3, 3), lag=2)
+        net.dense("out", "a")
         return net.network()
 
     return build
@@ -484,6 +501,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("join", "OR", joined("OR")),
     Feature("join", "MS: currents of the whole stream", joined("MS")),
     Feature("join", "concatenation", concatenation),
+    Feature("loop", "of one population and of two", loops()),
+    Feature("loop", "with a bias, which waits for the first data", loops(_BIASES)),
     Feature("delay", "0", delayed("conv")),
     Feature("delay", "1", delayed("conv"), by(1)),
     Feature("delay", "1, dense", delayed("dense"), by(1)),
