@@ -151,11 +151,15 @@ def test_shared_tensors_stay_shared() -> None:
 
 
 def test_training_lowers_the_loss() -> None:
-    """Labels of the float network at one bit: fine-tuning finds back to them."""
+    """Labels of the eight-bit network at two bits: fine-tuning makes up for a third of what is lost."""
     network, x = quantnet.network(threshold=None), quantnet.images(128)
-    module = aware(network, load_chip("lava-cpu"), x, Precision(1))
+    module = aware(network, load_chip("lava-cpu"), x, Precision(2))
     full = aware(network, load_chip("lava-cpu"), x, Precision(8))
-    inputs_, labels = torch.from_numpy(x), full(torch.from_numpy(x)).argmax(1)
+    inputs_ = torch.from_numpy(x)
+    with torch.no_grad():
+        wanted = full(inputs_)
+        labels = wanted.argmax(1)
+        least = float(torch.nn.functional.cross_entropy(wanted, labels))
     optimizer = torch.optim.Adam(module.parameters(), 0.01)
     losses = []
     for _ in range(40):
@@ -164,7 +168,8 @@ def test_training_lowers_the_loss() -> None:
         loss.backward()
         optimizer.step()
         losses.append(float(loss))
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[0] > least
+    assert losses[-1] - least < 0.7 * (losses[0] - least)
 
 
 def test_an_export_out_of_range_is_refused() -> None:
@@ -204,7 +209,7 @@ def test_a_network_with_loops_computes_the_integers_and_learns() -> None:
         "in": og.Input((6,)),
         "fc": og.Linear(rng.normal(0, 0.5, (8, 6))),
         "rec": og.Linear(rng.normal(0, 0.4, (8, 8))),
-        "lif": og.Neuron(og.constant(1.0), og.constant(0.9), keep_u=og.constant(0.5)),
+        "lif": og.Neuron(og.constant(0.4), og.constant(0.9), keep_u=og.constant(0.5)),
         "previous": og.Delay(),
         "out": og.Linear(rng.normal(0, 0.5, (3, 8))),
         "output": og.Output(),
@@ -219,5 +224,5 @@ def test_a_network_with_loops_computes_the_integers_and_learns() -> None:
     assert len(gradients) == 3
     assert all(grad is not None and bool(grad.any()) for grad in gradients)
     trace = engine("reference").run(network.export(), encode.encode(network.export(), x), 10, ["lif"])
-    assert trace.spikes["lif"].sum() > 300
+    assert trace.spikes["lif"].sum() > 200
     assert mismatches(network, x, engine("reference")) == 0
