@@ -110,7 +110,14 @@ def balance(network: Network, max_delay: int) -> Network:
         populations.extend(lines[population.name].relays())
     for line in lines.values():
         projections.extend(line.projections())
-    return network.with_(stage=Stage.TIMED, populations=tuple(populations), projections=tuple(projections))
+    timed = network.with_(
+        stage=Stage.TIMED, populations=tuple(populations), projections=tuple(projections)
+    )
+    if not network.remembers:
+        return timed
+    apart = interval(timed, network.steps)
+    note = f"spikes that come back reach past a sample's end: samples run one at a time, {apart} steps apart"
+    return timed.with_(notes=(*network.notes, note))
 
 
 @dataclass
@@ -191,3 +198,8 @@ def sessions(network: Network, samples: int) -> tuple[slice, ...]:
     if not network.remembers:
         return (slice(0, samples),)
     return tuple(slice(n, n + 1) for n in range(samples))
+
+
+def interval(network: Network, steps: int) -> int:
+    """Chip steps from one sample to the next: T, or all of a sample's where each runs alone."""
+    return total_steps(network, 1, steps) if network.remembers else steps

@@ -134,6 +134,7 @@ def run(
         for name in segment:
             if record is None or name in record:
                 kept[name] = np.broadcast_to(values[name], (len(values[name]), steps, *graph.shapes[name]))
+        for name in segment:
             for before in set(graph.before(name)):
                 readers[before].discard(name)
                 if not readers[before]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nmc import timing
 from nmc.chip import Chip, EnergySet
 from nmc.ir import Network
 from nmc.reports.energy import ACTIVE, Events, synop_term
@@ -34,12 +35,12 @@ def pace_of(events: Events, chip: Chip, constants: EnergySet) -> Pace | None:
     if constants.static_watts is not None:
         watts = constants.static_watts * chips_used(network, chip)
         static = (watts * step[0] * counts.steps, watts * step[1] * counts.steps)
-    steps = network.depth + counts.steps
+    steps, apart = network.depth + counts.steps, timing.interval(network, counts.steps)
     return Pace(
         step,
         " + ".join(layers),
         (step[0] * steps, step[1] * steps),
-        (step[0] * counts.steps, step[1] * counts.steps),
+        (step[0] * apart, step[1] * apart),
         static,
     )
 
@@ -47,7 +48,7 @@ def pace_of(events: Events, chip: Chip, constants: EnergySet) -> Pace | None:
 def _ticking(network: Network, steps: int, constants: EnergySet, tick: float) -> Pace:
     """Hardware whose steps have a clock; one chip of it is assumed."""
     static = (constants.static_watts or 0.0) * tick * steps
-    latency, interval = tick * (network.depth + steps), tick * steps
+    latency, interval = tick * (network.depth + steps), tick * timing.interval(network, steps)
     return Pace((tick, tick), "its clock", (latency, latency), (interval, interval), (static, static))
 
 
