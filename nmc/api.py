@@ -46,7 +46,7 @@ from nmc.reports.build import build_report
 from nmc.reports.fidelity import LayerFit, compare_layers
 from nmc.reports.model import Report
 from nmc.reports.neurobench import NeuroBench, measure
-from nmc.running import check_steps, run, runnable
+from nmc.running import Progress, check_steps, run, runnable
 
 if TYPE_CHECKING:
     from nmc.quantize.fake import AwareNetwork
@@ -410,6 +410,7 @@ def verify(
     engine: str = "reference",
     x: npt.ArrayLike | None = None,
     steps: int | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """Compare two engines bit by bit on the bundle's golden samples (then random ones), or on ``x``.
 
@@ -420,6 +421,7 @@ def verify(
         engine: the engine that is taken as right.
         x: see ``run``; the first ``samples`` of them are used.
         steps: T; by default the network's.
+        progress: called with (done, all) engines.
 
     Returns:
         Mismatches of spikes, u and v per population and the first divergence; ``bundle.with_verification``
@@ -435,7 +437,7 @@ def verify(
         if len(encoded) < samples:
             encoded = np.concatenate([encoded, golden.random_input(network, samples - len(encoded), 1)])
     t = check_steps(network.steps if steps is None else steps)
-    return compare(network, encoded, t, engine_by_name(engine), engine_by_name(against))
+    return compare(network, encoded, t, engine_by_name(engine), engine_by_name(against), progress)
 
 
 def neurobench(

@@ -237,8 +237,9 @@ def verify_bundle(
     """
     bundle = _read_bundle(path)
     x = None if data is None else read_samples(data).x
-    progress.show(f"verify {engine} against {against}", 0, None)
-    result = api.verify(bundle, against, samples, engine=engine, x=x, steps=steps)
+    hook = progress.hook(f"verify {engine} against {against}")
+    hook(0, 2)
+    result = api.verify(bundle, against, samples, engine=engine, x=x, steps=steps, progress=hook)
     document, problem = verification_document(bundle, result), _keep(path, bundle, result) if record else None
     if result.first is not None:
         problem = NmcError("NMC-V01", str(path), str(result.first))

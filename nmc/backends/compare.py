@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,11 +106,29 @@ def digest(arrays: Iterable[npt.NDArray[Any]]) -> str:
     return total.hexdigest()
 
 
-def compare(network: Network, x: IntArray, steps: int, expected: Engine, tested: Engine) -> Verification:
-    """Run both engines on the same samples, recording everything."""
+def compare(
+    network: Network,
+    x: IntArray,
+    steps: int,
+    expected: Engine,
+    tested: Engine,
+    progress: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Run both engines on the same samples, recording everything.
+
+    Args:
+        network: stage QUANTIZED or MAPPED.
+        x, steps: as engines take them (``Engine.run``).
+        expected: the engine that is taken as right. tested: the other.
+        progress: called with (done, all) engines.
+    """
     names = [population.name for population in network.compute]
-    one = expected.run(network, x, steps, record=names)
-    two = tested.run(network, x, steps, record=names)
+    traces = []
+    for done, runner in enumerate((expected, tested), 1):
+        traces.append(runner.run(network, x, steps, record=names))
+        if progress is not None:
+            progress(done, 2)
+    one, two = traces
     mismatches: dict[str, dict[str, int]] = {}
     compared = 0
     earliest: tuple[int, str, str, Index] | None = None

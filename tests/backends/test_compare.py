@@ -25,6 +25,7 @@ NAMES = [
     "sum of sums",
     "vanilla: into the membrane",
     "threshold per neuron",
+    "with a bias, which waits for the first data",
 ]
 
 
@@ -115,3 +116,12 @@ def test_the_earliest_on_the_chip_is_named() -> None:
     first = compare(network, x, features.STEPS, ReferenceEngine(), Shifted("b", "u", ())).first
     assert first is not None
     assert (first.layer, first.kind, first.sample, first.step) == ("layer.b", "u", 0, 0)
+
+
+def test_progress_counts_engines() -> None:
+    feature = next(one for one in features.FEATURES if one.name == "IF")
+    network = feature.network()
+    done: list[tuple[int, int]] = []
+    engines = (ReferenceEngine(), ReferenceEngine())
+    compare(network, feature.samples(network), features.STEPS, *engines, lambda *at: done.append(at))
+    assert done == [(1, 2), (2, 2)]
