@@ -149,7 +149,7 @@ CATALOGUE: dict[str, Entry] = {
         "The numbers in the file do not fit the chosen profile or time step.",
     ),
     "NMC-G08": Entry("dead end", EXIT_BAD_INPUT, "A node's output reaches no output of the network."),
-    "NMC-G09": Entry("cycle", EXIT_BAD_INPUT, "The graph has a loop where none is supported."),
+    "NMC-G09": Entry("cycle", EXIT_BAD_INPUT, "The graph has a loop that no spiking neuron delays."),
     # D: data
     "NMC-D01": Entry("bad data file", EXIT_BAD_INPUT, "The data file cannot be read or lacks a field."),
     "NMC-D02": Entry(
