@@ -51,6 +51,24 @@ def chain() -> list[Layer]:
     )
 
 
+VARIANTS: dict[str, dict[int, Layer]] = {
+    "plain": {},
+    "frames": {0: {"weight": [36.0], "bias": [34.0], "neuron": NEURON}},
+    "one delay": {3: {"delay": 3.0}},
+    "delays": {3: {"delay": [0.0, 2.0, 1.0, 2.0, 5.0]}},
+    "unsigned": {3: {"weight": np.arange(300.0).reshape(5, 60) % 7}},
+    "recurrent": {3: {"type": "dense_rec", "weight_rec": 2.0 * np.arange(-12, 13).reshape(5, 5)}},
+}
+"""Fields of ``chain`` that differ, by the layer's index."""
+
+
+def variant(name: str) -> list[Layer]:
+    layers = chain()
+    for index, fields in VARIANTS[name].items():
+        layers[index] |= fields
+    return layers
+
+
 def write(path: Path, layers: list[Layer], simulation: Mapping[str, int] | None = None) -> Path:
     """The file; lists and numbers become the arrays that lava-dl would write."""
     with h5py.File(path, "w") as file:

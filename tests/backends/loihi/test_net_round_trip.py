@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import gen
 import netfiles
@@ -63,23 +62,9 @@ def test_a_chain_of_everything(tmp_path: Path) -> None:
             np.testing.assert_array_equal(one.integer_weight, other.integer_weight)
 
 
-DELAYS = [0.0, 2.0, 1.0, 2.0, 5.0]
-FILES: dict[str, Any] = {
-    "plain": {},
-    "frames": {0: {"weight": [36.0], "bias": [34.0], "neuron": netfiles.NEURON}},
-    "one delay": {3: {"delay": 3.0}},
-    "delays": {3: {"delay": DELAYS}},
-    "unsigned": {3: {"weight": np.arange(300.0).reshape(5, 60) % 7}},
-    "recurrent": {3: {"type": "dense_rec", "weight_rec": 2.0 * np.arange(-12, 13).reshape(5, 5)}},
-}
-
-
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", netfiles.VARIANTS)
 def test_a_file_read_and_written_is_the_same_file(tmp_path: Path, name: str) -> None:
-    layers = netfiles.chain()
-    for index, fields in FILES[name].items():
-        layers[index] |= fields
-    first = load_net(netfiles.write(tmp_path / "first.net", layers))
+    first = load_net(netfiles.write(tmp_path / "first.net", netfiles.variant(name)))
     write_net(first, tmp_path / "second.net")
     second = load_net(tmp_path / "second.net")
     x = np.random.default_rng(1).integers(0, 2, (2, 8, 2, 5, 6))
