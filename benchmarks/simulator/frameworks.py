@@ -80,8 +80,8 @@ def spikingjelly(folded: Folded) -> nn.Module:
     model = folded.model
     net = SewResNet(model) if model.name.startswith("SEW") else Table(model)
     with torch.no_grad():
-        for name, parts in _parts(net, model):
-            conv, norm, spiking = parts
+        for name, found in parts(net, model):
+            conv, norm, spiking = found
             conv.weight.copy_(torch.from_numpy(folded.weights[name].astype(np.float32)))
             norm.running_mean.zero_()
             norm.running_var.fill_(1.0 - norm.eps)
@@ -94,7 +94,7 @@ def spikingjelly(folded: Folded) -> nn.Module:
     return net.eval()
 
 
-def _parts(net: nn.Module, model: Model) -> list[tuple[str, tuple[Any, Any, Any]]]:
+def parts(net: nn.Module, model: Model) -> list[tuple[str, tuple[Any, Any, Any]]]:
     """(conv, batch norm, neuron) of every convolution."""
     found = []
     for item in model.layers:
