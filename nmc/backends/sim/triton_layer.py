@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import triton  # type: ignore[import-not-found,import-untyped,unused-ignore]
 from torch import Tensor
@@ -108,13 +110,17 @@ def _self_test(device: torch.device) -> str:
     fused = Product(windows, INT8, weight, 54, 70, torch.int32)
     sums = exact(maps.flatten(0, 1)).unflatten(0, (3, 2))
     extra = integers(-(1 << 16), 1 << 16, *sums.shape[1:])[None]
+    for column, edge in ((0, -(1 << 17)), (1, 1 << 17)):  # u exactly where it folds, and where not yet
+        extra[0, 0, 0, column] = edge - (sums[0, 0, 0, column] << 1)
     keep, drop = integers(0, 4097, 1, 1, 70), integers(0, 1 << 20, 1, 1, 70)
     for keep_u, keep_v, soft in ((None, None, None), (keep, keep, drop)):
         start, bias = integers(-(1 << 20), 1 << 20, 1, 1, 70), integers(-9999, 9999, 1, 1, 70)
-        threshold = integers(0, 1 << 22, 1, 1, 70)
-        cell = Cell(torch.int32, start, bias, threshold, soft, keep_u, keep_v, folds=True)
+        cell = Cell(torch.int32, start, bias, None, soft, keep_u, keep_v, folds=True)
         u = torch.zeros(sums.shape[1:], dtype=torch.int32, device=device)
         v = cell.v0.expand(sums.shape[1:]).clone()
+        # Reached exactly at one site, so that > and >= differ.
+        reached = cell.advance((sums[0] << 1) + extra[0], u, v, bias)[2]
+        cell = replace(cell, threshold=reached[:1, 1, 1].reshape(1, 1, 70))
         found = u.clone(), v.clone()
         spikes = torch.zeros(sums.shape, dtype=torch.int8, device=device)
         try:
