@@ -417,9 +417,8 @@ def verify(
     Args:
         bundle: compiled at least to stage QUANTIZED.
         against: the engine that is tested: "lava-inprocess" is Lava's process models, "lava" its runtime.
-        samples: N.
+        samples: N, the first ones of ``x`` (see ``run``).
         engine: the engine that is taken as right.
-        x: see ``run``; the first ``samples`` of them are used.
         steps: T; by default the network's.
         progress: called with (done, all) engines.
 

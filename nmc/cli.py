@@ -285,20 +285,20 @@ def verify(
     how: FormatOption = Format.TEXT,
 ) -> int:
     """Compare two engines bit by bit; exit status 1 and the first divergence where they differ."""
-    from nmc import commands
     from nmc.progress import Reporter
+    from nmc.verifying import replay_bundle, verify_bundle
 
     if runtime and against not in ("lava", "lava-inprocess"):
         raise NmcError("NMC-U02", "runtime", f"given together with --against {against}", "give one of them")
     if against == "golden":
-        document, failure = commands.replay_bundle(bundle, engine or "auto")
+        document, failure = replay_bundle(bundle, engine or "auto")
         emit(document, how)
         if failure is not None:
             raise failure
         return EXIT_OK
     against = "lava" if runtime else against
     with Reporter() as progress:
-        document, failure = commands.verify_bundle(
+        document, failure = verify_bundle(
             bundle, engine or "reference", against, samples, data, steps, record, progress
         )
     emit(document, how)

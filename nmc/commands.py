@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nmc import api, atomic, golden
-from nmc.backends.compare import Verification
+from nmc import api, atomic
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle, is_bundle
 from nmc.chip import Chip, constraint_names, load_chip
@@ -23,9 +22,8 @@ from nmc.progress import Reporter
 from nmc.reports import layout, render_junit, render_sarif
 from nmc.reports.build import build_report, names_of
 from nmc.reports.changes import Diff
-from nmc.reports.document import Column, Document, Table, table_of
+from nmc.reports.document import Document, Table, table_of
 from nmc.reports.model import Accuracy
-from nmc.running import runnable
 
 CONFUSION_CLASSES = 20
 """Larger tables of answers stand in the JSON document only."""
@@ -120,7 +118,8 @@ def _converted(model: Path, data: Any, method: str, options: dict[str, Any]) -> 
     return api.convert(model, data, options["steps"], method, chip=options["chip"], weights=weights)
 
 
-def _read_bundle(path: Path) -> Bundle:
+def read_bundle(path: Path) -> Bundle:
+    """The bundle of a file; a model that was not compiled yet is refused (NMC-F01) with what to do."""
     if path.suffix in (".nir", ".net") and path.is_file():
         also = ", or run it with --engine float" if path.suffix == ".nir" else ""
         remedy = f"compile it first: nmc compile {path} -o model.nmc{also}"
@@ -147,7 +146,7 @@ def run_model(
         raise NmcError(
             "NMC-U01", "nmc run", "--record without --out", "say where the trace goes: -o trace.npz"
         )
-    bundle = _read_bundle(model)
+    bundle = read_bundle(model)
     data = read_samples(samples)
     name = engine_by_name(engine).name
     trace = api.run(bundle, data.x, name, steps, layers, progress=progress.hook("run"))
@@ -175,7 +174,7 @@ def evaluate_bundle(
     progress: Reporter,
 ) -> Document:
     """Run a whole data set, one shard in memory at a time; schema ``nmc.evaluate/1``."""
-    bundle = _read_bundle(path)
+    bundle = read_bundle(path)
     result = api.evaluate(bundle, samples, engine, steps, journal=journal, progress=progress.hook("evaluate"))
     accuracy = None if result.accuracy is None else Accuracy(result.counts.samples, result.accuracy)
     report = layout.document(
@@ -215,95 +214,6 @@ def _run_float(model: Path, data: Samples, steps: int | None) -> Document:
     if accuracy is not None:
         facts.append(("accuracy", f"{accuracy:.2%}"))
     return Document("run", members, (), tuple(facts))
-
-
-# --- verify -----------------------------------------------------------------------------------------
-
-
-def verify_bundle(
-    path: Path,
-    engine: str,
-    against: str,
-    samples: int,
-    data: Path | None,
-    steps: int | None,
-    record: bool,
-    progress: Reporter,
-) -> tuple[Document, NmcError | None]:
-    """Compare two engines and, where ``record`` says so, keep the result in the bundle.
-
-    Returns:
-        the document, and the error: NMC-V01 names the first divergence, NMC-W01 says why nothing was kept.
-    """
-    bundle = _read_bundle(path)
-    x = None if data is None else read_samples(data).x
-    hook = progress.hook(f"verify {engine} against {against}")
-    hook(0, 2)
-    result = api.verify(bundle, against, samples, engine=engine, x=x, steps=steps, progress=hook)
-    document, problem = verification_document(bundle, result), _keep(path, bundle, result) if record else None
-    if result.first is not None:
-        problem = NmcError("NMC-V01", str(path), str(result.first))
-    elif not result.passed:
-        problem = NmcError("NMC-V01", str(path), f"{engine} and {against} count events differently")
-    return document, problem
-
-
-def replay_bundle(path: Path, engine: str) -> tuple[Document, NmcError | None]:
-    """Run the bundle's golden samples; the error (NMC-V01) names the first divergence from what it holds."""
-    bundle = _read_bundle(path)
-    result = golden.replay(bundle.golden, runnable(bundle), engine_by_name(engine))
-    return result.document(), None if result.passed else NmcError("NMC-V01", str(path), result.first)
-
-
-def _keep(path: Path, verified: Bundle, result: Verification) -> NmcError | None:
-    """Add the result to the file's record, whole or not at all; what went wrong, if anything did."""
-    try:
-        # Read anew: another verification of the same build may have written its record meanwhile.
-        bundle = _read_bundle(path)
-        if bundle.build_id != verified.build_id:
-            return NmcError("NMC-W01", str(path), "was compiled anew meanwhile", "verify it again")
-        bundle.with_verification(result).save(path)
-    except NmcError as error:
-        return error
-    return None
-
-
-def verification_document(bundle: Bundle, result: Verification) -> Document:
-    """Mismatches per layer; schema ``nmc.verify/1``."""
-    names = names_of(bundle.network)
-    kinds = ("spikes", "u", "v")
-    layers = [
-        {"layer": names[name], "population": name, **{kind: found.get(kind) for kind in kinds}}
-        for name, found in result.mismatches.items()
-    ]
-    columns = [Column("layer", tuple(str(one["layer"]) for one in layers))]
-    for kind in kinds:
-        cells = tuple(layout.UNKNOWN if one[kind] is None else f"{one[kind]:,}" for one in layers)
-        columns.append(Column(f"{kind} unequal", cells, numeric=True))
-    verdict = "equal" if result.passed else "different"
-    facts = [
-        ("engines", f"{result.engine} and {result.against}"),
-        ("samples", f"{result.samples:,} x {result.steps} steps, {result.compared:,} values compared"),
-        ("mismatches", f"{result.total:,}; event counts {'equal' if result.counts_equal else 'different'}"),
-        ("verdict", verdict),
-    ]
-    if result.first is not None:
-        facts.append(("first divergence", str(result.first)))
-    members = {
-        "engine": result.engine,
-        "against": result.against,
-        "samples": result.samples,
-        "steps": result.steps,
-        "compared": result.compared,
-        "mismatches": result.total,
-        "counts_equal": result.counts_equal,
-        "passed": result.passed,
-        "input_sha256": result.input_sha256,
-        "trace_sha256": result.trace_sha256,
-        "first_divergence": None if result.first is None else dataclasses.asdict(result.first),
-        "layers": layers,
-    }
-    return Document("verify", members, (Table("", tuple(columns)),), tuple(facts), records=("layers",))
 
 
 # --- diff -------------------------------------------------------------------------------------------
@@ -355,7 +265,7 @@ def sweep_model(
 
 def report_bundle(path: Path, trace: Path | None, constants: str | None, *, drawn: bool = False) -> Document:
     """The report of a bundle, with what a trace counted; ``drawn``: with pictures of its mapping."""
-    bundle = _read_bundle(path)
+    bundle = read_bundle(path)
     document = _report(bundle, path, trace, constants)
     if not drawn:
         return document

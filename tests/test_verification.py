@@ -11,7 +11,7 @@ import features
 import numpy as np
 import pytest
 
-from nmc import api, bundle, commands, verification
+from nmc import api, bundle, verification
 from nmc.backends.compare import Verification, compare, digest
 from nmc.backends.engines import engine
 from nmc.bundle import Bundle
@@ -185,7 +185,7 @@ def test_a_bundle_that_changed_meanwhile_is_left_alone(
         other.save(path)
         return good
 
-    monkeypatch.setattr(commands.api, "verify", verify)
+    monkeypatch.setattr(api, "verify", verify)
     assert main(["verify", str(path), "--against", "stepwise"]) == 6
     assert bundle.read(path).build_id == other.build_id
     assert not bundle.read(path).verified
