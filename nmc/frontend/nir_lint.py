@@ -9,7 +9,9 @@ import numpy as np
 from nmc.errors import NmcError
 from nmc.frontend.nir_neurons import NEURONS
 from nmc.frontend.profiles import (
+    FILTERED,
     INTEGRATORS,
+    LEAKY,
     PROFILES,
     RATIO_TOLERANCE,
     ProfileChoice,
@@ -18,6 +20,8 @@ from nmc.frontend.profiles import (
 )
 from nmc.frontend.raw import LOST_SUM, WEIGHTED, Finding, RawGraph
 
+SHORTEST_STEP = 1e-4
+"""Seconds; SpikingJelly's and snnTorch's exporters use it, others ten times as much."""
 PASSING = ("Flatten", "SumPool2d", "AvgPool2d", "Scale", "Delay")
 
 
@@ -28,7 +32,8 @@ def unresolved(raw: RawGraph, error: NmcError, profile: str | None, dt: float | 
     """
     found = list(_contradicting(raw, profile, dt)) if error.code == "NMC-G07" else []
     told = Finding.of(error)
-    return [*(found if told in found else [told, *found]), *_different_steps(raw), *lost_end(raw, None)]
+    odd = [*_different_steps(raw), *_short_time_constants(raw), *lost_end(raw, None)]
+    return [*(found if told in found else [told, *found]), *odd]
 
 
 def _contradicting(raw: RawGraph, profile: str | None, dt: float | None) -> Iterator[Finding]:
@@ -48,6 +53,15 @@ def _different_steps(raw: RawGraph) -> Iterator[Finding]:
         if not np.allclose(r, one, rtol=RATIO_TOLERANCE, atol=0):
             problem = f"r = {float(r.flat[0]):g}, {first} has r = {one:g}: they do not share a time step"
             yield Finding("warning", "NMC-G07", name, problem, "export all layers with one dt")
+
+
+def _short_time_constants(raw: RawGraph) -> Iterator[Finding]:
+    """Leaky neurons with r = 1 and time constants below any step that networks are trained with."""
+    for name, node in raw.of(*LEAKY):
+        tau = node.array("tau_mem" if node.kind in FILTERED else "tau")
+        if np.all(node.array("r") == 1) and float(tau.max()) < SHORTEST_STEP:
+            problem = f"tau = {float(tau.max()):g} s is shorter than any usual time step"
+            yield Finding("warning", "NMC-G07", name, problem, PROFILES["norse"].wrong_tau)
 
 
 def lost_end(raw: RawGraph, choice: ProfileChoice | None) -> Iterator[Finding]:

@@ -160,6 +160,8 @@ def test_norses_wrong_tau(tmp_path):
     assert (error.code, error.who) == ("NMC-G07", "1")
     assert "tau = 1e-05 is not above dt = 0.001" in error.problem
     assert "to_nir(..., dt=1.0)" in error.remedy
+    hints = [one for one in check_file(path) if "dt=1.0" in one.remedy]
+    assert [(one.severity, one.who) for one in hints] == [("warning", "1"), ("warning", "3")]
     named = {one.who for one in check_file(path, "norse", 1e-3) if one.code == "NMC-G07"}
     assert named == {"1", "3"}
 

@@ -142,9 +142,21 @@ def test_r_that_differs_from_layer_to_layer(graph):
     assert "r = 1, m has r = 10000" in warning.problem
 
 
+def test_norses_tau_is_explained_before_a_profile_is_given(graph):
+    path = graph(
+        "input>a a>n n>b b>m m>output", a=affine(), n=leaky(tau=1e-5, r=1.0), b=affine(), m=leaky(r=1.0)
+    )
+    (warning,) = [one for one in check_file(path) if one.severity == "warning"]
+    assert warning.who == "n"
+    assert "1e-05 s" in warning.problem
+    assert "to_nir(..., dt=1.0)" in warning.remedy
+
+
 @pytest.mark.parametrize(("shape", "out"), [((1, 3), (3,)), ((1, 1, 3), (1, 1, 3)), ((3,), (1, 3))])
 def test_a_batch_axis_of_the_exporter_is_left_out(shape, out, graph):
     path = graph("input>a a>n n>output", shape, out, a=affine(), n=leaky())
+    with pytest.raises(ValueError, match="mismatch"):
+        nir.read(path)
     loaded = load_nir(path, "nir", DT)
     assert (loaded.shapes["input"], loaded.shapes["output"]) == ((3,), (3,))
 

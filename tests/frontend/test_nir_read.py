@@ -78,6 +78,21 @@ def test_convolutions(kernel, stride, padding, dilation, groups, pads, write_nir
     np.testing.assert_array_equal(run(graph, x[None], 1).output[0], expected)
 
 
+@pytest.mark.parametrize(("kernel", "groups"), [((3, 3), 4), ((3, 3), 2), ((1, 3), 1)])
+def test_convolutions_that_the_nir_package_cannot_read(kernel, groups, write_nir):
+    """nir 1.0.8 takes C_in / groups for the number of inputs, and the kernel's height for its width."""
+    weight, bias, x = dyadic(8, 4 // groups, *kernel), dyadic(8), dyadic(4, 7, 6)
+    pads = [(size // 2, size // 2) for size in kernel]
+    expected = convolve(x, weight, bias, (1, 1), pads, (1, 1), groups)
+    start, end = ends(x.shape, expected.shape)
+    node = nir.Conv2d(None, weight, 1, (kernel[0] // 2, kernel[1] // 2), 1, groups, bias)
+    node.input_shape = (7, 6)
+    path = write_nir({"input": start, "c": node, "output": end})
+    with pytest.raises(ValueError, match="mismatch"):
+        nir.read(path)
+    np.testing.assert_array_equal(run(load_nir(path), x[None], 1).output[0], expected)
+
+
 @pytest.mark.parametrize("kind", [nir.SumPool2d, nir.AvgPool2d])
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"), [((2, 2), (2, 2), (0, 0)), (2, 2, 0), ((2, 4), (1, 2), (1, 2))]
