@@ -94,6 +94,7 @@ class ScaledPopulation:
         self._start = np.zeros(1)
         if self._neuron.threshold is not None:
             self._grid = self._roomy_grid(bits)
+        self._profiles = profiles
         self.scale = self._choose_scale(profiles)
         self.weights: dict[str, Fixed] = {}
 
@@ -150,7 +151,9 @@ class ScaledPopulation:
             )
             if (excess <= 1).all():
                 break
-            shrunk = MARGIN / (excess if len(self.scale) > 1 else excess.max(keepdims=True))
+            # Channels that share a threshold profile go on to share it.
+            alone = len(self.scale) > 1 and self._profiles is None
+            shrunk = MARGIN / (excess if alone else excess.max(keepdims=True))
             self.scale = self._whole_threshold(self.scale * np.minimum(shrunk, 1.0))
         if self.chip and not any(one.mant.any() for one in self.weights.values()):
             self._refuse()

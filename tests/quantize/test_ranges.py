@@ -198,6 +198,22 @@ def test_a_wide_mean_keeps_its_resolution_by_uneven_rounding() -> None:
     assert np.corrcoef(truth.reshape(-1), found.reshape(-1))[0, 1] > 0.999
 
 
+@pytest.mark.parametrize(("profiles", "most"), [(2, 2), (None, 6)])
+def test_rescaled_channels_keep_their_threshold_profiles(
+    profiles: int | None, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "COARSER_LEVELS", ())
+    network, x = wide(11, 8, outputs=6), pictures(8, 12)
+    conv = network.projections[0]
+    uneven = frozen(np.asarray(conv.weight) * np.geomspace(1, 0.2, 6).reshape(-1, 1, 1, 1))
+    network = network.with_(projections=(replace(conv, weight=uneven),))
+    timed = timing.balance(network, 62)
+    result = Quantizer(Precision(8, "channel"), calibrate.measure(timed, x), x, profiles)(timed)
+    ranges.prove(result)
+    found = len(np.unique(result["a"].neuron.vth.mant))
+    assert 1 < found <= most
+
+
 def test_where_no_weight_is_left_the_layer_is_refused() -> None:
     network, x = averaging(8)
     loud = network.with_(
