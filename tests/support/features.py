@@ -432,6 +432,7 @@ _PER_NEURON = FloatNeuron(frozen(np.arange(2, 38, 2).reshape(2, 3, 3), np.float6
 _BIASES = [[[3.0]], [[-2.0]]]
 _READ, _UNREAD = readout()
 _LEAKY, _ = readout(keep_v=3072 / 4096)
+_FILTERED, _ = readout(keep_u=1024 / 4096, keep_v=3000 / 4096)
 _UP, _START_UP = starts(5.0)
 _DOWN, _START_DOWN = starts(-7.0)
 _UNSIGNED, _AS_UNSIGNED = whole_weights(signed=False)
@@ -442,6 +443,11 @@ FEATURES: tuple[Feature, ...] = (
     Feature("neuron", "IF", one_neuron(IF)),
     Feature("neuron", "LIF", one_neuron(neuron(keep_v=2048 / 4096))),
     Feature("neuron", "CUBA", one_neuron(neuron(keep_u=1024 / 4096, keep_v=3000 / 4096))),
+    Feature(
+        "neuron",
+        "CUBA, reset by subtraction",
+        one_neuron(neuron(9.0, keep_u=1024 / 4096, keep_v=3000 / 4096, reset=Reset.SUBTRACT)),
+    ),
     Feature("neuron", "synaptic filter without leak", one_neuron(neuron(keep_u=3000 / 4096))),
     Feature("neuron", "memoryless", one_neuron(neuron(40.0, **GATE))),
     Feature("neuron", "graded relay", joined("relay")),
@@ -524,6 +530,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("readout", "spike counts", one_neuron(IF)),
     Feature("readout", "potential", _READ, _UNREAD),
     Feature("readout", "potential, leaky", _LEAKY, _UNREAD),
+    Feature("readout", "potential behind a current filter", _FILTERED, _UNREAD),
     Feature("readout", "two outputs", two_outputs),
     Feature("input", "spike train", inputs(lambda: Sketch(1, 4, 4))),
     Feature("input", "graded train", inputs(lambda: Sketch(1, 4, 4, highest=7))),
