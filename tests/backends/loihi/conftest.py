@@ -2,7 +2,10 @@
 
 import sys
 
-NAMES = ("deep", "defects", "networks", "netx", "neurons", "quirks", "run", "synapses", "tiles")
+NAMES = (
+    *("any_partition", "deep", "defects", "networks", "netx", "neurons", "quirks", "run", "synapses"),
+    "tiles",
+)
 WITH_LAVA = [f"test_{name}.py" for name in NAMES]
 
 collect_ignore = [] if sys.version_info[:2] == (3, 10) else WITH_LAVA
