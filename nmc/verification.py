@@ -25,10 +25,9 @@ _FIELDS = {field.name for field in dataclasses.fields(VerifiedRun)}
 
 def versions_of(*engines: str) -> tuple[tuple[str, str], ...]:
     """(package, version) of everything whose arithmetic took part, by name."""
-    packages = ["numpy"]
-    packages += ["lava-nc"] if any(name.startswith("lava") for name in engines) else []
-    packages += ["torch"] if "torch" in engines else []
-    found = {name: metadata.version(name) for name in packages}
+    behind = {"lava": "lava-nc", "torch": "torch"}
+    packages = {package for start, package in behind.items() for name in engines if name.startswith(start)}
+    found = {name: metadata.version(name) for name in {"numpy", *packages}}
     return tuple(sorted({**found, "nmc": __version__, "python": platform.python_version()}.items()))
 
 

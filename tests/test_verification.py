@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ def test_the_record_survives_the_file_and_is_no_part_of_the_build(tmp_path: Path
     assert (run.mismatches, run.counts_equal, run.passed) == (0, True, True)
     assert run.compared == result().compared > 0
     assert set(dict(run.versions)) == {"nmc", "numpy", "python"}
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is an extra")
+def test_versions_are_those_of_the_engines_that_took_part() -> None:
+    always = {"nmc", "numpy", "python"}
+    assert dict(verification.versions_of("reference", "native")).keys() == always
+    assert dict(verification.versions_of("reference", "torch:cpu")).keys() == {*always, "torch"}
 
 
 def test_digests_tell_inputs_and_traces_apart() -> None:
