@@ -196,7 +196,7 @@ ZOO = {
 
 
 def zoo_rates(depth: int, network: Network, max_delay: int) -> Traffic:
-    """Spikes per inference of the zoo's SEW-ResNet (random weights that keep spikes alive), one random image."""
+    """Spikes per inference of the zoo's SEW-ResNet, whose weights keep spikes alive; one random image."""
     graph = fold(NETWORKS[f"sew-resnet-{depth}"].build())
     timed = timing.balance(lower(graph, network.steps, "relay", Encoding.GRADED), max_delay)
     image = np.random.default_rng(0).uniform(0, 1, (1, 3, 224, 224))

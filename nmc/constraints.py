@@ -40,6 +40,7 @@ FAMILIES: dict[str, dict[str, _Key]] = {
             )
         },
         "leak": _Key("leak", lambda value: isinstance(value, bool), "true or false"),
+        "errata": _Key("errata", lambda value: isinstance(value, str), "a text"),
     },
     "dense": {
         **{
