@@ -97,9 +97,10 @@ def _noted(before: Network, after: Network) -> Network:
 
 
 def _waits(network: Network, one: Projection) -> bool:
-    """Whether its weights are stored with a delay that a relay could take over."""
+    """Whether its weights are stored with a delay that a relay could take over; what comes back keeps it."""
     weighted = isinstance(one.synapse, Conv2d | Dense)
-    return weighted and one.delay > 0 and not one.on_host and not network[one.source].is_input
+    forward = not one.on_host and not one.lag
+    return weighted and one.delay > 0 and forward and not network[one.source].is_input
 
 
 def _groups(network: Network) -> list[_Group]:

@@ -29,13 +29,15 @@ def delayed(network: Network) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_relays_repeat_every_spike_when_it_is_due(seed: int) -> None:
-    network = gen.quantize(timing.balance(gen.float_network(seed, STEPS), 62))
+@pytest.mark.parametrize("loops", [False, True])
+def test_relays_repeat_every_spike_when_it_is_due(seed: int, loops: bool) -> None:
+    free = gen.float_network(seed, STEPS)
+    network = gen.quantize(timing.balance(gen.with_loops(free, seed) if loops else free, 62))
     held = with_relays(network, _groups(network))
     verify(held, Stage.QUANTIZED)
     ranges.prove(held)
     inputs = {one.name for one in network.inputs}
-    assert all(p.source in inputs for p in held.projections if p.name in delayed(held))
+    assert all(p.source in inputs or p.lag for p in held.projections if p.name in delayed(held))
     x = gen.stimulus(network, 2, STEPS, seed)
     names = [one.name for one in network.compute]
     before, after = (ReferenceEngine().run(one, x, STEPS, names) for one in (network, held))
