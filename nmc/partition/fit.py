@@ -90,12 +90,18 @@ def analyse(network: Network, chip: Chip) -> Fit:
     planner, cuts, layers = Planner(network, chip), dict[str, Cuts](), list[LayerFit]()
     bound = lower_bound(network, chip)
     least = {one.population: one.cores for one in bound.layers}
+    order: Order = fewest
+    # What a population of a loop feeds may be cut after it.
+    assumed = {one.name: tuple(cut(size, 1) for size in one.shape) for one in network.compute}
     try:
-        order = planner.best("cores").order
+        plan = planner.best("cores")
+        order, assumed = plan.order, plan.cuts
     except NmcError:
-        order = fewest
+        pass
     for population in reversed(network.compute):
-        one, cuts[population.name] = _layer(planner, population, cuts, least[population.name], order)
+        one, cuts[population.name] = _layer(
+            planner, population, {**assumed, **cuts}, least[population.name], order
+        )
         layers.append(one)
     cores = None
     if all(one.problem is None for one in layers):

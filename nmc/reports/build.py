@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from nmc import __version__, synapse
+from nmc import __version__, synapse, timing
 from nmc.backends.base import Counts
 from nmc.backends.sim.counts import weight_shape
 from nmc.chip import Chip, EnergySet, other_hardware
-from nmc.ir import Fixed, FloatNeuron, GradedRelay, InputNeuron, Network, Population
+from nmc.ir import Fixed, FloatNeuron, GradedRelay, InputNeuron, Network, Population, Stage
 from nmc.neuron import DECAY_BITS, U_DECAY_OFFSET
 from nmc.partition.check import CoreUse, check_mapping
 from nmc.reports.energy import Events, assumptions, energy_of, total_of, unpriced
@@ -222,6 +222,7 @@ def build_report(
         unpriced=() if counts is None else unpriced(network, first),
         notes=(*network.notes, *notes),
         verified=verified,
+        interval_steps=timing.interval(network, steps) if network.stage >= Stage.TIMED else 0,
     )
 
 

@@ -97,7 +97,10 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
     ]
     if report.total.latency_steps is not None:
         lines.append(
-            ("latency", f"{report.total.latency_steps} steps per sample, a new sample every {report.steps}")
+            (
+                "latency",
+                f"{report.total.latency_steps} steps per sample, a new sample every {report.interval_steps}",
+            )
         )
     lines += prices.facts(report)
     lines += [("assumes", text) for text in report.assumptions]

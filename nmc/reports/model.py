@@ -203,7 +203,8 @@ class Report:
     """Everything that a compile (and a run) has to say about itself.
 
     samples: of the run; None when nothing was run, then no row has an activity and there is no estimate.
-    cores_available: None where nothing limits them. peaks: one per limited resource.
+    cores_available: None where nothing limits them. peaks: one per limited resource. interval_steps: from one
+    sample to the next; 0 before there are levels.
     estimates: the set that prices the rows first, then the chip's other sets. others: the same run on other
     hardware. twin: the literature's formula, and the network without spikes. verified: what ``nmc verify``
     compared.
@@ -227,6 +228,7 @@ class Report:
     unpriced: tuple[str, ...]
     notes: tuple[str, ...]
     verified: tuple[VerifiedRun, ...] = ()
+    interval_steps: int = 0
 
     @property
     def energy_range(self) -> Range | None:
