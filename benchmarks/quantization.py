@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from trained import MISSING, NETWORKS, Data, FloatModule, softening, train
+from trained import NETWORKS, Data, FloatModule, softening, train
 
 from nmc.backends import encode
 from nmc.backends.engines import engine
@@ -193,7 +193,6 @@ def main() -> None:
             if stored is not None:
                 stored.write_text(json.dumps(results, indent=1))
     print(table(bits, results))
-    print(f"\n{MISSING}")
 
 
 if __name__ == "__main__":
