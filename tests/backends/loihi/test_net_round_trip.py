@@ -76,6 +76,17 @@ def test_a_file_read_and_written_is_the_same_file(tmp_path: Path, name: str) -> 
     assert (tmp_path / "second.net").read_bytes() == (tmp_path / "third.net").read_bytes()
 
 
+def test_many_groups_are_written_as_fewer(tmp_path: Path) -> None:
+    """160 groups do not fit Lava's 8-bit field: pairs of groups become one, with zeros between them."""
+    net = Sketch(160, 2, 2)
+    net.add("out", "in", Conv2d(padding=(1, 1), groups=160), net.weights(160, 1, 3, 3))
+    network = gen.quantize(timing.balance(net.network(), 62))
+    write_net(network, tmp_path / "x.net")
+    read = load_net(tmp_path / "x.net")
+    assert read.projections[0].synapse == Conv2d(padding=(1, 1), groups=80)
+    equal(network, read, np.random.default_rng(0).integers(0, 2, (2, network.steps, 160, 2, 2)))
+
+
 def test_delays_of_convolutions_are_not_written_for_netx(tmp_path: Path) -> None:
     layers = netfiles.chain()
     layers[1]["delay"] = [0.0, 1.0, 0.0, 2.0]

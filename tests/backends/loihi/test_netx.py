@@ -104,7 +104,6 @@ REFUSED = {
     "current": "bias current",
     "bias off the weight grid": "whole weight units",
     "1": "a delay of 1",
-    "depthwise, 160 channels": "8-bit fields",
     "two outputs": "no link of a chain",
 }
 
