@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from nmc.backends.base import Trace
 from nmc.backends.sim.native import NativeEngine
 from nmc.backends.sim.native_abi import ISAS, PATHS
 from nmc.backends.sim.reference import ReferenceEngine
+from nmc.backends.sim.torch_engine import TorchEngine, unavailable
 from nmc.errors import NmcError
 from nmc.ir import (
     Conv2d,
@@ -62,7 +64,7 @@ def one_layer(
 
 
 def check(monkeypatch: pytest.MonkeyPatch, network: Network, x: IntArray) -> Trace:
-    """Every instruction set of this CPU and every path give the reference's trace, which is returned."""
+    """Every instruction set of this CPU, every path and torch give the reference's trace (returned)."""
     steps = x.shape[1]
     truth = ReferenceEngine().run(network, x, steps, RECORD)
     ran = 0
@@ -78,8 +80,20 @@ def check(monkeypatch: pytest.MonkeyPatch, network: Network, x: IntArray) -> Tra
             wrong = differences(truth, got)
             assert not wrong, f"{isa}, {path}: {wrong}"
             ran += 1
+    for engine in torch_engines():
+        wrong = differences(truth, engine.run(network, x, steps, RECORD))
+        assert not wrong, f"{engine.name}: {wrong}"
+        ran += 1
     assert ran >= len(PATHS)
     return truth
+
+
+@functools.cache
+def torch_engines() -> tuple[TorchEngine, ...]:
+    """By every product of this machine's torch and in float64 alone; none without torch."""
+    if unavailable() is not None:
+        return ()
+    return TorchEngine("cpu"), TorchEngine("cpu", ["float64"])
 
 
 @pytest.mark.parametrize("payload", [1, 2, 3, 7, 127, 128, 255])
