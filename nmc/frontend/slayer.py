@@ -129,6 +129,8 @@ class _Chain:
         """
         if layer.kind == "input" and layer.index:
             raise NmcError("NMC-F04", layer.name, "is not the first layer", "leave the second input out")
+        if layer.kind in ("flatten", "average") and layer.neuron is not None:
+            raise NmcError("NMC-F04", layer.name, "has a neuron, which its type has not", "export it again")
         if not self.populations and layer.kind != "input":
             self._spikes("input", _source_shape(layer))
         self.build[layer.kind](layer)
@@ -175,6 +177,10 @@ class _Chain:
     def _input(self, layer: NetLayer) -> None:
         shape = shape_of(layer)
         if layer.neuron is None:
+            if layer.fields.keys() & {"weight", "bias"}:
+                raise NmcError(
+                    "NMC-F04", layer.name, "weights its input, but has no neuron", "export it again"
+                )
             self._spikes(layer.name, shape)
             return
         weight, bias = layer.one("weight", DEFAULT_INPUT_WEIGHT), layer.one("bias", 0)

@@ -210,6 +210,8 @@ REFUSED: dict[str, tuple[Change, str, str]] = {
     "threshold": (neuron(1, vThMant=200_000), "NMC-Q02", "vThMant = 200000"),
     "average inside": (put(2, type="average", shape=[2, 1, 1]), "NMC-G05", "layer2.average.*last layer"),
     "readout inside": (drop(3, "neuron"), "NMC-Q02", "layer3.dense.*iDecay = 0"),
+    "weighted spikes": (put(0, weight=[36.0]), "NMC-F04", "layer0.input.*no neuron"),
+    "neuron of a flatten": (put(2, neuron=netfiles.NEURON), "NMC-F04", "layer2.flatten.*has a neuron"),
     "input too strong": (put(0, weight=[9000.0], neuron=netfiles.NEURON), "NMC-Q02", "9000 x"),
 }
 
