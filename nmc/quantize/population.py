@@ -200,7 +200,7 @@ class ScaledPopulation:
         """
         lost = power = 0.0
         for projection, source in zip(self.chip, self._sources, strict=True):
-            lost += float(weights.output_error(source, self.scale, self._grid).sum())
+            lost += float(weights.output_error(source, self.scale, source.grid(self._grid)).sum())
             spread = np.full(source.weight.shape, input_error.get(projection.source, 0.0))
             lost += float((source.weight**2 * spread).sum())
             power += float((source.weight**2 * source.variance).sum())

@@ -12,7 +12,7 @@ from nmc import timing
 from nmc.backends import encode
 from nmc.backends.sim.reference import ReferenceEngine
 from nmc.errors import NmcError
-from nmc.frontend.float_engine import run_network
+from nmc.frontend.float_network import run_network
 from nmc.ir import (
     Conv2d,
     Dense,
@@ -215,3 +215,18 @@ def test_weights_of_every_width_stay_on_lavas_grid() -> None:
         value = weights.to_grid(positive, np.ones(1), mixed.of(positive)).value
         assert np.array_equal((np.clip(value, 0, 255) >> (8 - bits)) << (8 - bits), value)
         assert 1 < len(np.unique(value)) <= 2**bits
+
+
+def test_a_clip_is_chosen_from_a_part_of_a_large_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly the clip that all weights would choose; convolutions and small matrices are looked at whole."""
+    rng = np.random.default_rng(0)
+    weight, mean = rng.normal(0, 1, (4, 20000)), rng.random((1, 20000))
+    source = weights.Source(weight, mean, mean * (1 - mean))
+    grid, limit = weights.Grid.coarsest(3), np.full(1, 1e9)
+    whole = weights.best_scale([source], grid, limit, "fc", per_channel=False)
+    assert source.thinned() is source
+    monkeypatch.setattr(weights, "MOST", 8000)
+    assert source.thinned().weight.shape == (4, 2000)
+    part = weights.best_scale([source], grid, limit, "fc", per_channel=False)
+    lost = [float(weights.output_error(source, scale, grid).sum()) for scale in (whole, part)]
+    assert lost[0] <= lost[1] < 1.1 * lost[0]
