@@ -16,7 +16,7 @@ from nmc.backends import encode
 from nmc.backends.engines import engine as engine_by_name
 from nmc.chip import Chip
 from nmc.errors import NmcError
-from nmc.frontend.float_engine import run_network
+from nmc.frontend.float_network import run_network
 from nmc.frontend.opgraph import OpGraph
 from nmc.ir import Conv2d, Dense, Fixed, FloatArray, IntArray, Network, frozen
 from nmc.npzfiles import read_samples

@@ -10,7 +10,7 @@ import numpy as np
 
 from nmc import synapse
 from nmc.errors import NmcError
-from nmc.frontend.float_engine import run_network
+from nmc.frontend.float_network import run_network
 from nmc.ir import Encoding, FloatArray, InputNeuron, Network, Projection
 
 MAX_SAMPLES = 256

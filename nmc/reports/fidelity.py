@@ -12,7 +12,8 @@ from nmc import neuron as spec
 from nmc.backends import encode
 from nmc.backends.base import Engine
 from nmc.errors import InternalError
-from nmc.frontend.float_engine import as_trains, current, run_network
+from nmc.frontend.float_engine import as_trains, current
+from nmc.frontend.float_network import run_network
 from nmc.ir import (
     Fixed,
     FixedNeuron,

@@ -15,7 +15,8 @@ from nmc.frontend.conversion.method import METHODS, Method, named
 from nmc.frontend.conversion.normal import normal_form
 from nmc.frontend.conversion.spiking import fold_scales, with_neurons
 from nmc.frontend.convert import convert
-from nmc.frontend.float_engine import run, run_network
+from nmc.frontend.float_engine import run
+from nmc.frontend.float_network import run_network
 from nmc.frontend.lower import lower
 from nmc.ir import Encoding
 

@@ -10,7 +10,8 @@ import pytest
 from nmc.errors import InternalError, NmcError
 from nmc.frontend import float_engine
 from nmc.frontend import opgraph as og
-from nmc.frontend.float_engine import run, run_network
+from nmc.frontend.float_engine import run
+from nmc.frontend.float_network import run_network
 from nmc.frontend.lower import lower
 from nmc.ir import Compare, Encoding, Fixed
 

@@ -10,7 +10,8 @@ import pytest
 import nmc
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
-from nmc.frontend.float_engine import current, run, run_network
+from nmc.frontend.float_engine import current, run
+from nmc.frontend.float_network import run_network
 from nmc.frontend.lower import lower
 from nmc.ir import Encoding, FloatNeuron, GradedRelay, Stage
 from nmc.rules import verify

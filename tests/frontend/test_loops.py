@@ -12,7 +12,8 @@ from nmc.backends import encode
 from nmc.backends.engines import engine
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
-from nmc.frontend.float_engine import run, run_network
+from nmc.frontend.float_engine import run
+from nmc.frontend.float_network import run_network
 from nmc.frontend.lower import lower
 from nmc.frontend.nir_loops import with_delays
 from nmc.frontend.raw import RawGraph, RawNode

@@ -7,7 +7,8 @@ import pytest
 
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
-from nmc.frontend.float_engine import run, run_network
+from nmc.frontend.float_engine import run
+from nmc.frontend.float_network import run_network
 from nmc.frontend.lower import lower
 from nmc.ir import Compare, Dense, Encoding, FloatNeuron, GradedRelay, Identity, Reset, Stage
 from nmc.rules import verify

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nmc.frontend import opgraph as og
-from nmc.frontend.float_engine import run, run_network
+from nmc.frontend.float_engine import run
+from nmc.frontend.float_network import run_network
 from nmc.frontend.lower import lower
 from nmc.ir import Encoding, FloatNeuron, GradedRelay, Stage
 from nmc.rules import verify

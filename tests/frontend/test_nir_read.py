@@ -15,7 +15,8 @@ import pytest
 
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
-from nmc.frontend.float_engine import run, run_network
+from nmc.frontend.float_engine import run
+from nmc.frontend.float_network import run_network
 from nmc.frontend.lower import lower
 from nmc.frontend.nir_read import inspect_nir, load_nir
 from nmc.ir import Encoding, Stage

@@ -9,7 +9,8 @@ from same import differences
 import nmc
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
-from nmc.frontend.float_engine import run, run_network
+from nmc.frontend.float_engine import run
+from nmc.frontend.float_network import run_network
 from nmc.frontend.lower import lower
 from nmc.frontend.zoo import NETWORKS
 from nmc.frontend.zoo.draft import Draft, if_neuron

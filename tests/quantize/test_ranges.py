@@ -14,7 +14,7 @@ from nmc.backends import encode
 from nmc.backends.sim.reference import ReferenceEngine
 from nmc.chip import load_chip
 from nmc.errors import NmcError
-from nmc.frontend.float_engine import run_network
+from nmc.frontend.float_network import run_network
 from nmc.ir import (
     Conv2d,
     Dense,

@@ -84,7 +84,7 @@ def private_copy(torch: Any, module: Any, name: str) -> tuple[Any, list[str]]:
 
 
 def _copy_plainly(module: Any, memo: dict[int, Any]) -> None:
-    """A copy by what the module holds: its own ``__deepcopy__`` takes parameters of submodules for its own."""
+    """A copy by what the module holds: its own ``__deepcopy__`` looks for its parts' parameters in itself."""
     twin = memo[id(module)] = object.__new__(type(module))
     vars(twin).update(copy.deepcopy(vars(module), memo))
 
