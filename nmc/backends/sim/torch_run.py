@@ -200,26 +200,29 @@ class Run:
         total = total << own.exp
         return (total if cell.bias is None else total + cell.bias).to(cell.dtype)
 
-    def _finish(self, layer: _Running, group: slice) -> None:
+    def _finish(self, running: _Running, group: slice) -> None:
         """Count, and read the output."""
-        train, name = layer.train, layer.layer.population.name
-        repeats = self.steps if layer.layer.constant else 1
-        shape = layer.layer.population.shape
-        events = (train != 0).sum(dim=(0, 1), dtype=torch.int64)
-        grades = events
-        if layer.layer.cell is None:
-            magnitudes = train.to(torch.int64).abs() if layer.layer.signed else train
-            grades = magnitudes.sum(dim=(0, 1), dtype=torch.int64)
+        layer, name, shape = running.layer, running.layer.population.name, running.layer.population.shape
+        repeats = self.steps if layer.constant else 1
+        events = grades = sent = torch.zeros((), dtype=torch.int64, device=self.device)
+        # In blocks, because torch makes int64 of whatever it sums.
+        for part in running.train.split(self.cut.block):
+            events = events + (part != 0).sum(dim=(0, 1))
+            if layer.cell is None:
+                magnitudes = part.to(torch.int64).abs() if layer.signed else part
+                grades = grades + magnitudes.sum(dim=(0, 1))
+            if name in self.network.outputs:
+                sent = sent + part.sum(dim=0)
+        if layer.cell is not None:
+            grades = events
         self.results.events[name] += _in_order(events[None, None], shape)[0, 0] * repeats
         self.results.grades[name] += _in_order(grades[None, None], shape)[0, 0] * repeats
         if name in self.network.outputs:
+            result = sent * repeats
             if self.network.readout == "potential":
-                result = layer.v if layer.layer.cell is not None else torch.zeros_like(train[-1])
-            else:
-                result = train.sum(dim=0, dtype=torch.int64) * repeats
-            self.results.outputs[name][group] = _in_order(result[None], shape)[:, 0].reshape(
-                group.stop - group.start, -1
-            )
+                result = running.v if layer.cell is not None else torch.zeros_like(sent)
+            rows = _in_order(result[None], shape)
+            self.results.outputs[name][group] = rows.reshape(len(rows), -1)
 
 
 @dataclass
