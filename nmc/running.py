@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nmc.backends import encode
+from nmc.backends import encode, memory
 from nmc.backends.base import Counts, Trace
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle
@@ -45,7 +45,8 @@ def run(
         progress: called after each batch.
 
     Raises:
-        NmcError: NMC-D02 for data that do not fit, NMC-U03 for an unknown layer, NMC-E* for the engine.
+        NmcError: NMC-D02 for data that do not fit, NMC-U03 for an unknown layer, NMC-E* for the engine,
+            NMC-W02 when memory does not suffice.
     """
     network = runnable(bundle)
     t = check_steps(network.steps if steps is None else steps)
@@ -54,6 +55,9 @@ def run(
     names = resolve_layers(network, record)
     runner = engine_by_name(engine)
     samples = np.asarray(x)
+    # The traces of all batches are kept, and joined at the end.
+    copies = 1 if _count(samples) <= batch else 2
+    memory.refuse_beyond_free(network, copies * memory.recorded_bytes(network, _count(samples), t, names))
     traces = []
     # Encoded in batches, because the integers take up to eight times the memory of the samples. The first
     # batch may be empty: what is wrong with such samples is said by the encoder.
