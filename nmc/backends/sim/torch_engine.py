@@ -73,7 +73,7 @@ class TorchEngine:
         # Autocast would multiply in half precision; it is switched off for this thread and block only.
         with self._lock, torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
             layers = self._layers(network)
-            cut = torch_run.sizes(network, layers, len(x), steps, self._budget)
+            cut = torch_run.sizes(network, layers, self._device, len(x), steps, self._budget)
             self._check_memory(network, len(x), steps, record, cut.bytes)
             encode.refuse_foreign(network, x)
             return torch_run.Run(network, layers, self._device, x, steps, record, cut).trace()

@@ -15,6 +15,13 @@ from nmc.ir import Projection
 
 COLUMN_BYTES = 8 << 20
 """Gathered windows are made in pieces of this size, or of one map if that is larger."""
+GPU_FACTOR = 32
+"""A CPU's cache wants small pieces, a GPU enough work for each launch."""
+
+
+def room(device: torch.device, size: int) -> int:
+    """Bytes that a piece of work may take on a device, from what suits a CPU."""
+    return size if device.type == "cpu" else size * GPU_FACTOR
 
 
 class Operator(Protocol):
@@ -67,7 +74,7 @@ class Product:
         out = torch.empty((count, height, width, self.outputs), dtype=self.sums, device=maps.device)
         groups, inner, _ = self.weight.shape
         each = height * width * groups * inner * self.weight.element_size()
-        piece = max(1, COLUMN_BYTES // each)
+        piece = max(1, room(maps.device, COLUMN_BYTES) // each)
         for first in range(0, count, piece):
             part = views[first : first + piece]
             rows = len(part) * height * width

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from nmc.backends.base import Int32Array, Trace
 from nmc.backends.sim.counts import Counter
-from nmc.backends.sim.torch_operators import COLUMN_BYTES, Arrival, Cell
+from nmc.backends.sim.torch_operators import COLUMN_BYTES, Arrival, Cell, room
 from nmc.backends.sim.torch_plan import Layer
 from nmc.ir import Encoding, Fixed, InputNeuron, IntArray, Network, Population
 
@@ -49,14 +49,22 @@ class Sizes:
     bytes: int
 
 
-def sizes(network: Network, layers: dict[str, Layer], samples: int, steps: int, budget: int) -> Sizes:
+def sizes(
+    network: Network,
+    layers: dict[str, Layer],
+    device: torch.device,
+    samples: int,
+    steps: int,
+    budget: int,
+) -> Sizes:
     """The cut that keeps trains below ``budget`` bytes, one sample at least."""
     each = _live_bytes(network, layers, steps)
     widest = max(population.size for population in network.populations)
     # Kernels count the elements of one step's maps in 32 bits.
     group = max(1, min(samples, budget // each, ((1 << 31) - 1) // widest))
-    block = max(1, min(steps, BLOCK_BYTES // (group * widest * SITE_BYTES)))
-    return Sizes(group, block, group * (each + block * widest * SITE_BYTES) + 2 * COLUMN_BYTES)
+    block = max(1, min(steps, room(device, BLOCK_BYTES) // (group * widest * SITE_BYTES)))
+    columns = 2 * room(device, COLUMN_BYTES)
+    return Sizes(group, block, group * (each + block * widest * SITE_BYTES) + columns)
 
 
 def _live_bytes(network: Network, layers: dict[str, Layer], steps: int) -> int:

@@ -72,27 +72,29 @@ def fire(
     windows = product.windows
     grid = (triton.cdiv(rows, SITES), triton.cdiv(outputs, CHANNELS))
     kept_u, kept_v = (v, v) if kept is None else kept
-    conv_fire[grid](
-        *(maps.contiguous(), product.weight, v if extra is None else extra.contiguous(), parameters),
-        *(u, v, spikes, kept_u, kept_v),
-        *(steps, rows, height, width, inputs, out_height, out_width, outputs, product.weight.shape[2]),
-        *(shift, samples * height * width * inputs, rows * outputs),
-        0 if extra is None or len(extra) == 1 else rows * outputs,
-        *(windows.kernel[0] * windows.kernel[1], windows.kernel[1]),
-        *(*windows.stride, *windows.padding, *windows.dilation),
-        HAS_EXTRA=extra is not None,
-        HAS_BIAS=cell.bias is not None,
-        KEEPS_U=cell.keep_u is not None,
-        LEAKS=cell.keep_v is not None,
-        FIRES=cell.threshold is not None,
-        SOFT=cell.drop is not None,
-        FOLDS=cell.folds,
-        RECORDS=kept is not None,
-        SITES=SITES,
-        CHANNELS=CHANNELS,
-        FAN_IN=FAN_IN,
-        num_warps=WARPS,
-    )
+    # Triton launches on the current device.
+    with torch.cuda.device_of(maps):
+        conv_fire[grid](
+            *(maps.contiguous(), product.weight, v if extra is None else extra.contiguous(), parameters),
+            *(u, v, spikes, kept_u, kept_v),
+            *(steps, rows, height, width, inputs, out_height, out_width, outputs, product.weight.shape[2]),
+            *(shift, samples * height * width * inputs, rows * outputs),
+            0 if extra is None or len(extra) == 1 else rows * outputs,
+            *(windows.kernel[0] * windows.kernel[1], windows.kernel[1]),
+            *(*windows.stride, *windows.padding, *windows.dilation),
+            HAS_EXTRA=extra is not None,
+            HAS_BIAS=cell.bias is not None,
+            KEEPS_U=cell.keep_u is not None,
+            LEAKS=cell.keep_v is not None,
+            FIRES=cell.threshold is not None,
+            SOFT=cell.drop is not None,
+            FOLDS=cell.folds,
+            RECORDS=kept is not None,
+            SITES=SITES,
+            CHANNELS=CHANNELS,
+            FAN_IN=FAN_IN,
+            num_warps=WARPS,
+        )
 
 
 def _self_test(device: torch.device) -> str:
