@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Container, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
@@ -33,6 +34,9 @@ from nmc.ir import Encoding, FloatArray, FloatNeuron, Identity, InputNeuron, Net
 Joins: TypeAlias = Literal["distribute", "relay"]
 SpikeSum: TypeAlias = frozenset[tuple[str, int, int]]
 """(population, how often, lag) of every addend."""
+
+MAX_FOLDED_INPUTS = 1 << 13
+"""Neurons that a linear layer behind a pool may read in place of the pool; more are pooled by a relay."""
 
 REFUSED: dict[type[og.Op], tuple[str, str]] = {
     og.ReLU: ("a ReLU carries values, not spikes", "replace it by a spiking neuron"),
@@ -182,6 +186,10 @@ class _Lowering(Algebra):
         """A weighted layer, scale or pool on every term and on the constant."""
         before = self.graph.shapes[self.graph.before(name)[0]]
         shape = self.graph.shapes[name]
+        if self._too_wide(op, current):
+            refusal = WindowCutError("NMC-G05", name, "reads a pool of what is no sum of spikes")
+            with suppress(WindowCutError):  # then the pool is folded, however wide
+                current = self._materialised(name, current, refusal)
         try:
             terms = self._all_after(name, op, before, current)
         except WindowCutError as refusal:
@@ -193,6 +201,12 @@ class _Lowering(Algebra):
             moved = synapse.apply(operator, weight, current.bias[None])[0]
             bias = moved if bias is None else moved + bias
         return Current(terms, bias)
+
+    def _too_wide(self, op: og.Op, current: Current) -> bool:
+        """Whether a matrix that pools are folded into would read more neurons than a core has lists for."""
+        pools = all(isinstance(term.synapse, ir.SumPool2d) for term in current.terms)
+        widest = max((self.populations[term.source].size for term in current.terms), default=0)
+        return isinstance(op, og.Linear) and self.joins == "relay" and pools and widest > MAX_FOLDED_INPUTS
 
     def _all_after(self, name: str, op: og.Op, before: Shape, current: Current) -> tuple[Term, ...]:
         return tuple(self.after(term, self._operator(op, before, term.shape), name) for term in current.terms)

@@ -15,7 +15,7 @@ from nmc.frontend.lower import lower
 from nmc.frontend.zoo import NETWORKS
 from nmc.frontend.zoo.draft import Draft, if_neuron
 from nmc.frontend.zoo.ghost import ghostnet
-from nmc.ir import Encoding
+from nmc.ir import Encoding, GradedRelay
 
 STEPS = 4
 
@@ -102,3 +102,20 @@ def test_depthwise_convolutions_of_many_channels_go_all_the_way(chip):
     assert found.any(axis=(0, 1, 3, 4)).sum() > 100
     for engine in ("native", "lava-inprocess"):
         assert nmc.verify(bundle, engine, samples=2, x=trains).passed, engine
+
+
+def test_a_wide_map_is_pooled_by_a_relay_before_the_classifier():
+    """SEW-ResNet-18 reads 512 maps of 7 x 7: folded, every class would need 25,088 lists on one core."""
+    draft = Draft((2, 24, 24), if_neuron(), drive=2.0)
+    x = draft.average("avgpool", draft.conv_fire("stem", "input", 24, 3))
+    graph = draft.finish("wide", draft.linear("fc", x, 3), STEPS)
+    trains = np.random.default_rng(0).integers(0, 2, (2, STEPS, 2, 24, 24))
+    floats = run(graph, trains, STEPS).output
+    network = lower(graph, STEPS, "relay", Encoding.SPIKES)
+    relays = [p for p in network.compute if isinstance(p.neuron, GradedRelay)]
+    assert [(p.shape, p.max_payload) for p in relays] == [((24, 1, 1), 24 * 24)]
+    found = run_network(network, trains, STEPS)[f"output/{network.outputs[0]}"]
+    # The graph ends in a mean over T, repeated in every step; the readout adds up T steps.
+    np.testing.assert_allclose(found, floats)
+    bundle = nmc.compile(graph, "loihi2", data=trains, steps=STEPS)
+    assert nmc.verify(bundle, "native", samples=2, x=trains).passed
