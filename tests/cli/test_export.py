@@ -77,7 +77,8 @@ def test_the_html_report_shows_the_mapping(bundle: Path, tmp_path: Path) -> None
     out = tmp_path / "report.html"
     assert main(["report", str(bundle), "--format", "html", "-o", str(out)]) == 0
     page = out.read_text()
-    assert page.count("<figure><svg") == page.count("</svg>") == 2
+    # The core map, the load of the links, and one chart of the layers.
+    assert page.count("<figure><svg") == page.count("</svg>") == 3
     assert "busiest link" in page
     assert "<script" not in page
     assert main(["report", str(bundle), "--format", "md", "-o", str(tmp_path / "report.md")]) == 0
