@@ -110,9 +110,7 @@ def balance(network: Network, max_delay: int) -> Network:
         populations.extend(lines[population.name].relays())
     for line in lines.values():
         projections.extend(line.projections())
-    timed = network.with_(
-        stage=Stage.TIMED, populations=tuple(populations), projections=tuple(projections)
-    )
+    timed = network.with_(stage=Stage.TIMED, populations=tuple(populations), projections=tuple(projections))
     if not network.remembers:
         return timed
     apart = interval(timed, network.steps)
