@@ -10,8 +10,8 @@ Everything is an integer, so the order of sums cannot matter.
 
 from __future__ import annotations
 
-import triton  # type: ignore[import-not-found,import-untyped,unused-ignore]
-import triton.language as tl  # type: ignore[import-not-found,import-untyped,unused-ignore]
+import triton
+import triton.language as tl
 
 
 @triton.jit

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-import triton  # type: ignore[import-not-found,import-untyped,unused-ignore]
+import triton
 from torch import Tensor
 
 from nmc.backends.sim.torch_operators import Cell, Product, Windows
