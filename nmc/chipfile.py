@@ -50,7 +50,7 @@ def _words(allowed: frozenset[str]) -> Check:
 
 
 @dataclass(frozen=True)
-class _Key:
+class Key:
     """A key of a chip file: its field of Chip, what is allowed, and whether it may be unknown."""
 
     field: str
@@ -59,40 +59,41 @@ class _Key:
     nullable: bool = False
 
 
-def _limit(field: str) -> _Key:
-    return _Key(field, _integer(1), "a whole number of at least 1", nullable=True)
+def limit(field: str) -> Key:
+    """A key that may be unknown or unlimited."""
+    return Key(field, _integer(1), "a whole number of at least 1", nullable=True)
 
 
-def _number(field: str, lowest: int = 0) -> _Key:
-    return _Key(field, _integer(lowest), f"a whole number of at least {lowest}")
+def _number(field: str, lowest: int = 0) -> Key:
+    return Key(field, _integer(lowest), f"a whole number of at least {lowest}")
 
 
 _BOARD = {key: _number(key, 1) for key in ("chips", "rows", "columns")}
 _RESETS = frozenset(reset.value for reset in Reset)
 _ENCODINGS = frozenset(encoding.value for encoding in Encoding)
-_TABLES: dict[str, dict[str, _Key]] = {
+_TABLES: dict[str, dict[str, Key]] = {
     "mesh": {
-        "cores": _limit("cores_per_chip"),
-        "rows": _limit("mesh_rows"),
-        "columns": _limit("mesh_columns"),
-        "cores_per_tile": _limit("cores_per_tile"),
+        "cores": limit("cores_per_chip"),
+        "rows": limit("mesh_rows"),
+        "columns": limit("mesh_columns"),
+        "cores_per_tile": limit("cores_per_tile"),
     },
     "core": {
-        "populations": _limit("populations_per_core"),
-        "neurons": _limit("neurons_per_core"),
-        "synapse_bits": _limit("synapse_bits"),
-        "input_axons": _limit("input_axons"),
-        "output_axons": _limit("output_axons"),
-        "delay_slots": _limit("delay_slots"),
+        "populations": limit("populations_per_core"),
+        "neurons": limit("neurons_per_core"),
+        "synapse_bits": limit("synapse_bits"),
+        "input_axons": limit("input_axons"),
+        "output_axons": limit("output_axons"),
+        "delay_slots": limit("delay_slots"),
     },
     "synapse": {
-        "weight_codes": _Key("weight_codes", _widths, "a list of widths, 1 to 32"),
+        "weight_codes": Key("weight_codes", _widths, "a list of widths, 1 to 32"),
         "delay_bits": _number("delay_bits"),
         "max_delay": _number("max_delay"),
         "word_bits": _number("word_bits", 1),
         "run_header_bits": _number("run_header_bits"),
         "run_length": _number("run_length", 1),
-        "pad_runs": _Key("pad_runs", lambda value: isinstance(value, bool), "true or false"),
+        "pad_runs": Key("pad_runs", lambda value: isinstance(value, bool), "true or false"),
         "dense_index_bits": _number("dense_index_bits"),
         "kernel_index_bits": _number("kernel_index_bits"),
     },
@@ -107,11 +108,11 @@ _TABLES: dict[str, dict[str, _Key]] = {
         "threshold_bits": _number("threshold_bits", 1),
         "bias_mant_bits": _number("bias_mant_bits", 1),
         "bias_exp_max": _number("bias_exp_max"),
-        "threshold_profiles": _limit("threshold_profiles"),
-        "resets": _Key("resets", _words(_RESETS), f"a list of {sorted(_RESETS)}"),
-        "start_values": _Key("start_values", lambda value: isinstance(value, bool), "true or false"),
+        "threshold_profiles": limit("threshold_profiles"),
+        "resets": Key("resets", _words(_RESETS), f"a list of {sorted(_RESETS)}"),
+        "start_values": Key("start_values", lambda value: isinstance(value, bool), "true or false"),
     },
-    "input": {"encodings": _Key("encodings", _words(_ENCODINGS), f"a list of {sorted(_ENCODINGS)}")},
+    "input": {"encodings": Key("encodings", _words(_ENCODINGS), f"a list of {sorted(_ENCODINGS)}")},
 }
 
 
@@ -205,7 +206,7 @@ class Reader:
             )
         return chosen[0]
 
-    def _fact(self, key: str, entry: Any, rule: _Key) -> Fact:
+    def _fact(self, key: str, entry: Any, rule: Key) -> Fact:
         if entry is None:
             self._refuse(key, "is missing")
         if not isinstance(entry, dict):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nmc.chip import FOLDER, MAX_BYTES, Fact, constraint_names
-from nmc.chipfile import Reader, _Key, _limit
+from nmc.chipfile import Key, Reader, limit
 from nmc.safeio import Limits, read_bytes
 
 SCHEMA = "nmc.constraints/1"
@@ -25,31 +25,31 @@ def _list(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(x) is int and x >= 1 for x in value)
 
 
-def _lists(field: str) -> _Key:
-    return _Key(field, _list, "a list of whole numbers of at least 1")
+def _lists(field: str) -> Key:
+    return Key(field, _list, "a list of whole numbers of at least 1")
 
 
-FAMILIES: dict[str, dict[str, _Key]] = {
+FAMILIES: dict[str, dict[str, Key]] = {
     "layer-per-core": {
         **{name: _lists(name) for name in ("kernel_entries", "neuron_entries", "strides", "pools")},
         **{
-            name: _limit(name)
+            name: limit(name)
             for name in (
                 *("biases", "input_side", "output_side", "channels", "kernel_side", "padding"),
                 *("fan_out", "weight_bits", "state_bits", "synops_per_second"),
             )
         },
-        "leak": _Key("leak", lambda value: isinstance(value, bool), "true or false"),
-        "errata": _Key("errata", lambda value: isinstance(value, str), "a text"),
+        "leak": Key("leak", lambda value: isinstance(value, bool), "true or false"),
+        "errata": Key("errata", lambda value: isinstance(value, str), "a text"),
     },
     "dense": {
         **{
-            name: _limit(name)
+            name: limit(name)
             for name in (
                 *("inputs", "hidden", "outputs", "synapses_per_neuron", "weight_bits", "threshold_bits"),
             )
         },
-        "decay": _Key("decay", lambda value: isinstance(value, str), "a text"),
+        "decay": Key("decay", lambda value: isinstance(value, str), "a text"),
     },
 }
 """The limits that a file of each family states."""
