@@ -46,12 +46,12 @@ def run(
 
     Raises:
         NmcError: NMC-D02 for data that do not fit, NMC-U03 for an unknown layer, NMC-E* for the engine,
-            NMC-W02 when memory does not suffice.
+            NMC-W02 when memory does not suffice, NMC-Q01 for more steps than a readout's potential has room.
     """
     network = runnable(bundle)
     t = check_steps(network.steps if steps is None else steps)
     if network.readout == "potential" and t > network.steps:
-        ranges.prove(network.with_(steps=t))
+        _prove_longer(network, t)
     names = resolve_layers(network, record)
     runner = engine_by_name(engine)
     samples = np.asarray(x)
@@ -67,6 +67,17 @@ def run(
         if progress is not None:
             progress(start + len(part), len(samples))
     return join(traces)
+
+
+def _prove_longer(network: Network, steps: int) -> None:
+    """A readout's potential grows with every step, and its scale was chosen for the T of the compile."""
+    try:
+        ranges.prove(network.with_(steps=steps))
+    except NmcError as error:
+        remedy = f"compile it for that many: --steps {steps}"
+        raise NmcError(
+            error.code, error.who, error.problem, remedy, measured=error.measured, allowed=error.allowed
+        ) from error
 
 
 def _count(samples: npt.NDArray[Any]) -> int:
