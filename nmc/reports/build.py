@@ -17,7 +17,7 @@ from nmc.ir import Fixed, FloatNeuron, GradedRelay, InputNeuron, Network, Popula
 from nmc.neuron import DECAY_BITS, U_DECAY_OFFSET
 from nmc.partition.check import CoreUse, check_mapping
 from nmc.reports.energy import Events, assumptions, energy_of, total_of, unpriced
-from nmc.reports.model import Accuracy, Activity, Estimate, Peak, Report, Row, Twin, VerifiedRun, total_row
+from nmc.reports.model import Accuracy, Activity, Estimate, Peak, Report, Row, VerifiedRun, total_row
 from nmc.reports.pace import pace_of
 from nmc.reports.twin import twin_of
 
@@ -216,7 +216,7 @@ def build_report(
         others=()
         if events is None
         else tuple(_estimate(events, chip, one) for one in other_hardware() if one.joules("synop")),
-        twin=None if events is None else _twin(events),
+        twin=None if counts is None else twin_of(network, counts),
         accuracy=accuracy,
         assumptions=() if counts is None else assumptions(first, chip.base),
         unpriced=() if counts is None else unpriced(network, first),
@@ -250,8 +250,3 @@ def _estimate(events: Events, chip: Chip, constants: EnergySet) -> Estimate:
         total_of(events, constants),
         pace_of(events, chip, constants),
     )
-
-
-def _twin(events: Events) -> Twin:
-    (logic,) = (one for one in other_hardware() if one.joules("add_fp32"))
-    return twin_of(events.network, events.counts, logic)

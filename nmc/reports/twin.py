@@ -1,38 +1,33 @@
-"""The network's operations priced as the literature does, and the network without spikes beside it.
-
-E = E_MAC x MACs of the first layer + E_AC x sum over layers of synaptic operations, with E_MAC = 4.6 pJ and
-E_AC = 0.9 pJ (Horowitz, ISSCC 2014, 45 nm). Papers differ in whether the first layer is computed once per
-sample or in every step, so both are said.
-"""
+"""The network's operations priced as the literature does, and the network without spikes beside it."""
 
 from __future__ import annotations
 
 from nmc import synapse
 from nmc.backends.base import Counts
 from nmc.backends.sim.counts import weight_shape
-from nmc.chip import EnergySet
 from nmc.ir import Conv2d, Dense, Encoding, Fixed, InputNeuron, Network, Projection
+from nmc.reports.literature import Work, logic
 from nmc.reports.model import Twin
 
 
-def twin_of(network: Network, counts: Counts, constants: EnergySet) -> Twin:
-    """Price a run with a set that has ``mac_fp32``, ``add_fp32`` and ``mac_int8``."""
-    mac, add, mac8 = (constants.joules(term) or 0.0 for term in ("mac_fp32", "add_fp32", "mac_int8"))
+def twin_of(network: Network, counts: Counts) -> Twin:
+    """Price a run by the formula of ``literature``, and the same network without spikes."""
+    constants = logic()
     first = [one for one in network.projections if _reads_frames(network, one)]
-    first_macs = sum(_connections(network, one) for one in first)
+    first_macs, macs = sum(_connections(network, one) for one in first), macs_of(network)
     names = {one.name for one in first}
     synops = sum(count for name, count in counts.synops.items() if name not in names) / counts.samples
-    macs = macs_of(network)
+    work = Work(first_macs, macs - first_macs, counts.steps)
     return Twin(
         constants.name,
         constants.source,
         first_macs,
         synops,
-        mac * first_macs + add * synops,
-        mac * first_macs * counts.steps + add * synops,
+        work.energy(synops),
+        work.energy(synops, every_step=True),
         macs,
-        mac * macs,
-        mac8 * macs,
+        macs * (constants.joules("mac_fp32") or 0.0),
+        macs * (constants.joules("mac_int8") or 0.0),
     )
 
 
