@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,11 +14,11 @@ from nmc import api, atomic
 from nmc.backends import encode
 from nmc.backends.engines import engine as engine_by_name
 from nmc.chip import Chip
-from nmc.errors import NmcError
 from nmc.frontend.float_network import run_network
 from nmc.frontend.opgraph import OpGraph
 from nmc.ir import Conv2d, Dense, Fixed, FloatArray, IntArray, Network, frozen
 from nmc.npzfiles import read_samples
+from nmc.plotting import new_figure, png
 from nmc.reports import fidelity
 from nmc.reports.document import Document
 from nmc.reports.fidelity import LayerFit
@@ -154,14 +153,9 @@ def draw(layers: Sequence[LayerFit], path: Path) -> bytes:
     Raises:
         NmcError: NMC-E01 without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise NmcError("NMC-E01", str(path), "a plot needs matplotlib", "install nmc[plot]") from error
     shown = [row for row in layers if row.snr_db is not None][:WORST]
     places = np.arange(len(shown))
-    figure: Any = Figure(figsize=(7, 1.5 + 0.35 * len(shown)), layout="constrained")
+    figure = new_figure(path, 7, 1.5 + 0.35 * len(shown))
     left, right = figure.subplots(1, 2, sharey=True)
     left.barh(places - 0.2, [row.snr_db for row in shown], 0.4, label="with what came in")
     own = [
@@ -177,7 +171,4 @@ def draw(layers: Sequence[LayerFit], path: Path) -> bytes:
     trains = [(place, row.cosine) for place, row in zip(places, shown, strict=True) if row.cosine is not None]
     right.barh([place for place, _ in trains], [value for _, value in trains], 0.6, color="0.6")
     right.set(xlabel="cosine of spike trains", xlim=(0, 1))
-    out = io.BytesIO()
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.print_png(out)
-    return out.getvalue()
+    return png(figure)

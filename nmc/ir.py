@@ -68,6 +68,11 @@ def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> npt.NDAr
     return copy
 
 
+def mantissa_range(bits: int, signed: bool) -> tuple[int, int]:
+    """The smallest and the largest mantissa of ``bits`` bits, sign included."""
+    return -(1 << (bits - 1)) if signed else 0, (1 << (bits - int(signed))) - 1
+
+
 @dataclass(frozen=True, eq=False)
 class Fixed:
     """A fixed-point array: ``value == mant * 2**exp`` with ``bits`` bits of mantissa, sign included.
@@ -88,11 +93,11 @@ class Fixed:
 
     @property
     def lowest(self) -> int:
-        return -(1 << (self.bits - 1)) if self.signed else 0
+        return mantissa_range(self.bits, self.signed)[0]
 
     @property
     def highest(self) -> int:
-        return (1 << (self.bits - int(self.signed))) - 1
+        return mantissa_range(self.bits, self.signed)[1]
 
     @cached_property
     def value(self) -> IntArray:

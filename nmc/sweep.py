@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from nmc.chip import load_chip
 from nmc.errors import NmcError
 from nmc.frontend.opgraph import OpGraph
 from nmc.npzfiles import Samples
+from nmc.plotting import new_figure, png
 from nmc.quantize.precision import Granularity
 from nmc.reports import charts
 from nmc.reports.document import Column, Document, Table
@@ -202,12 +202,7 @@ def draw(points: Sequence[Point], path: Path) -> bytes:
     Raises:
         NmcError: NMC-E01 without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise NmcError("NMC-E01", str(path), "a plot needs matplotlib", "install nmc[plot]") from error
-    figure: Any = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = new_figure(path, 7, 4.5)
     axes = figure.add_subplot()
     done = [point for point in points if point.refusal is None and point.accuracy is not None]
     over = "memory_bits" if all(point.memory_bits is not None for point in done) else "cores"
@@ -224,7 +219,4 @@ def draw(points: Sequence[Point], path: Path) -> bytes:
     axes.set(xlabel=over.replace("_", " "), ylabel="accuracy")
     if done:
         axes.legend(fontsize=7)
-    out = io.BytesIO()
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.print_png(out)
-    return out.getvalue()
+    return png(figure)

@@ -232,13 +232,7 @@ class _Chain:
             ("inChannels", weight.shape[1] * operator.groups),
             ("outChannels", weight.shape[0]),
         ):
-            if layer.one(key, found) != found:
-                raise NmcError(
-                    "NMC-G03",
-                    layer.name,
-                    f"weights of {found} {key}, the file says {layer.one(key)}",
-                    "export it again",
-                )
+            _check_size(layer, key, found)
         self._project(layer, operator, weight, shape_of(layer))
 
     def _pool(self, layer: NetLayer) -> None:
@@ -266,13 +260,7 @@ class _Chain:
             key: matrix(layer, key, shape[0]) for key in ("weight", "weight_rec") if key in layer.fields
         }
         for key, found in (("inFeatures", weights["weight"].shape[1]), ("outFeatures", shape[0])):
-            if layer.one(key, found) != found:
-                raise NmcError(
-                    "NMC-G03",
-                    layer.name,
-                    f"weights of {found} {key}, the file says {layer.one(key)}",
-                    "export it again",
-                )
+            _check_size(layer, key, found)
         self._project(layer, Dense(), weights["weight"], shape)
         if "weight_rec" not in weights:
             return
@@ -344,3 +332,10 @@ def _source_shape(layer: NetLayer) -> Shape:
             return (layer.fields["weight"].shape[1] * layer.one("groups"), *sizes)
     problem = "is the first layer, and the file does not say what shape it reads"
     raise NmcError("NMC-F04", layer.name, problem, "train with an input layer (slayer.block.cuba.Input)")
+
+
+def _check_size(layer: NetLayer, key: str, found: int) -> None:
+    """Refuse (NMC-G03) a layer that says another size than its weights have."""
+    if layer.one(key, found) != found:
+        problem = f"weights of {found} {key}, the file says {layer.one(key)}"
+        raise NmcError("NMC-G03", layer.name, problem, "export it again")

@@ -10,7 +10,7 @@ from functools import reduce
 import numpy as np
 
 from nmc.errors import NmcError
-from nmc.ir import Fixed, FloatArray
+from nmc.ir import Fixed, FloatArray, mantissa_range
 
 FULL_BITS = 8
 MOST = 1 << 20
@@ -61,12 +61,12 @@ class Grid:
     @property
     def lowest(self) -> int:
         """The smallest mantissa."""
-        return -(1 << (self.bits - 1)) if self.signed else 0
+        return mantissa_range(self.bits, self.signed)[0]
 
     @property
     def highest(self) -> int:
         """The largest mantissa."""
-        return (1 << (self.bits - int(self.signed))) - 1
+        return mantissa_range(self.bits, self.signed)[1]
 
     @property
     def largest(self) -> int:

@@ -7,6 +7,12 @@ import numpy as np
 from nmc.errors import InternalError
 from nmc.ir import Fixed, IntArray, Projection, Shape
 
+CURRENT_LIMIT = 1 << 24
+"""Sums below this, and the limits below, leave 32-bit arithmetic room for ``a << 6`` and ``u + bias + v``
+(``native/fire.h``)."""
+BIAS_LIMIT = 1 << 29
+STATE_LIMIT = 1 << 30
+
 
 def geometry(shape: Shape) -> tuple[int, int, int]:
     """(channels, height, width); anything but (C, H, W) is flat."""

@@ -12,7 +12,14 @@ import numpy.typing as npt
 
 from nmc import neuron as spec
 from nmc.backends.sim import native_abi as abi
-from nmc.backends.sim.layout import fixed_weight, geometry, split_weight
+from nmc.backends.sim.layout import (
+    BIAS_LIMIT,
+    CURRENT_LIMIT,
+    STATE_LIMIT,
+    fixed_weight,
+    geometry,
+    split_weight,
+)
 from nmc.errors import InternalError, NmcError
 from nmc.ir import (
     Conv2d,
@@ -33,10 +40,6 @@ from nmc.ir import (
 Int32 = npt.NDArray[np.int32]
 Range = tuple[int, int]
 
-CURRENT_LIMIT = 1 << 24
-"""Synaptic sums stay below this, so that ``a << 6`` and what follows fit 32 bits (``native/fire.h``)."""
-BIAS_LIMIT = 1 << 29
-STATE_LIMIT = 1 << 30
 BYTE = 255
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nmc import neuron as spec
-from nmc.backends.sim.layout import geometry, split_weight
+from nmc.backends.sim.layout import BIAS_LIMIT, CURRENT_LIMIT, STATE_LIMIT, geometry, split_weight
 from nmc.backends.sim.torch_operators import Arrival, Cell, Operator, Pool, Product, Scale, Windows
 from nmc.backends.sim.torch_routes import Route
 from nmc.errors import NmcError
@@ -39,10 +39,6 @@ from nmc.ir import (
 from nmc.quantize import ranges
 from nmc.synapse import output_shape
 
-CURRENT_LIMIT = 1 << 24
-"""Sums below this, and the limits below, leave 32-bit arithmetic room for ``a << 6`` and ``u + bias + v``."""
-BIAS_LIMIT = 1 << 29
-STATE_LIMIT = 1 << 30
 SUM_LIMIT = 1 << 40
 """64-bit arithmetic ends where u could pile up beyond it."""
 Range = tuple[int, int]
