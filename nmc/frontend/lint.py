@@ -96,6 +96,11 @@ def _neuron(name: str, op: og.Neuron) -> Iterator[Finding]:
     if ((loss > 0) & (loss < SLOW_LEAK)).any():
         problem = f"v loses {float(loss[loss > 0].min()):.2g} of itself per step, which is almost no leak"
         yield Finding("warning", "NMC-G07", name, problem, "check tau and --dt")
+    if (op.keep_u == 1).any():
+        problem = "its synaptic current never fades (keep_u = 1), chips lose 1/4,096 of it in every step"
+        yield Finding(
+            "warning", "NMC-Q03", name, problem, "train with a time constant of at most 4,096 steps"
+        )
     gain = op.gain * op.w_in
     if float(np.max(gain)) < SMALL_GAIN:
         problem = f"one unit of input moves v by {float(np.max(gain)):.2g}"

@@ -13,6 +13,8 @@ import numpy as np
 
 from nmc.errors import InternalError, NmcError
 from nmc.ir import (
+    Conv2d,
+    Dense,
     Fixed,
     FloatArray,
     FloatNeuron,
@@ -23,7 +25,7 @@ from nmc.ir import (
     Projection,
     Stage,
 )
-from nmc.quantize import calibrate, correct, inputs, ranges, weights
+from nmc.quantize import calibrate, correct, inputs, neurons, ranges, weights
 from nmc.quantize.calibrate import Statistics
 from nmc.quantize.emulate import Emulator
 from nmc.quantize.population import ScaledPopulation, Shared
@@ -75,6 +77,7 @@ class Quantizer:
             work.emulate(segment)
         done = network.with_(
             stage=Stage.QUANTIZED,
+            notes=(*network.notes, *work.notes),
             populations=network.map_populations(work.populations),
             projections=tuple(work.projections[p.name] for p in network.projections),
         )
@@ -90,6 +93,7 @@ class _Work:
         self.populations: dict[str, Population] = {}
         self.projections: dict[str, Projection] = {}
         self.scales: dict[str, FloatArray] = {}
+        self.notes: list[str] = []
         self._payloads: dict[str, tuple[int, int]] = {
             p.name: (0, 1) for p in network.populations if isinstance(p.neuron, FloatNeuron)
         }
@@ -141,6 +145,8 @@ class _Work:
         scaled = self._scaled(population, self.populations, self._payloads)
         scaled.round(self._shared, self._emulator)
         incoming = (*scaled.chip, *scaled.host)
+        if any(isinstance(p.synapse, Conv2d | Dense) for p in incoming):
+            self.notes += neurons.decay_notes(scaled.float_neuron, self._network.steps, population.label)
         known = self._emulator is not None and all(
             p.source == population.name or self._emulator.knows(p.source) for p in incoming
         )

@@ -17,10 +17,25 @@ def decay_field(keep: float, offset: int) -> Fixed:
     """``(ONE - field - offset) / ONE`` is nearest to ``keep``; 12 bits, so the field is 0..4095.
 
     offset is 1 for u (``spec.U_DECAY_OFFSET``) and 0 for v. keep_v = 0 becomes 4095: what is left,
-    v / 4096, truncates to 0 for |v| < 4096.
+    v / 4096, truncates to 0 for |v| < 4096. keep_u = 1 becomes 0, which loses 1/4096 (``decay_notes``).
     """
     mant = int(np.clip(np.rint((1.0 - keep) * ONE) - offset, 0, ONE - 1))
     return Fixed(np.asarray(mant), -spec.DECAY_BITS, spec.DECAY_BITS, signed=False)
+
+
+def decay_notes(neuron: FloatNeuron, steps: int, who: str) -> list[str]:
+    """What the report has to say of decays that lie outside of their fields: a current that never fades, a
+    potential that is forgotten at once. All others are off by at most half a field, 1/8192 of the state."""
+    notes = []
+    if neuron.keep_u > 1 - spec.U_DECAY_OFFSET / (2 * ONE):
+        gone = 1 - (1 - spec.U_DECAY_OFFSET / ONE) ** steps
+        notes.append(
+            f"{who}: its synaptic current never fades (keep_u = {neuron.keep_u:g}), chips lose 1/{ONE:,} of"
+            f" it in every step: {gone:.2%} in T = {steps}"
+        )
+    if neuron.keep_v < 1 / (2 * ONE):
+        notes.append(f"{who}: keeps nothing of v from step to step (keep_v = 0), chips keep 1/{ONE:,} of it")
+    return notes
 
 
 def bias_field(bias: npt.ArrayLike, who: str) -> Fixed:

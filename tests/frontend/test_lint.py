@@ -33,6 +33,7 @@ def test_the_packaged_network_has_no_finding():
         ({"fc": og.Linear(np.zeros((3, 3))), "s": og.Neuron(1.0)}, "warning", "NMC-F04", "fc"),
         ({"fc": FC, "s": og.Neuron(1.0, keep_v=1 - 1e-6)}, "warning", "NMC-G07", "s"),
         ({"fc": FC, "s": og.Neuron(1.0, gain=1e-4)}, "warning", "NMC-G07", "s"),
+        ({"fc": FC, "s": og.Neuron(1.0, keep_v=0.5, keep_u=1.0)}, "warning", "NMC-Q03", "s"),
         ({"fc": FC, "s": og.Neuron(1.0, multi_spike=True)}, "error", "NMC-Q03", "s"),
         ({"fc": FC, "relu": og.ReLU()}, "error", "NMC-G05", "relu"),
         ({"fc": FC, "li": og.Neuron(None), "s": og.Neuron(1.0)}, "error", "NMC-G05", "li"),

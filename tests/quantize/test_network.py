@@ -103,6 +103,15 @@ def test_fewer_bits_lose_more() -> None:
     assert found[0] < found[1] < found[2]
 
 
+@pytest.mark.parametrize("keep_v", [1.0, 0.5, 0.0])
+def test_what_no_decay_field_holds_is_noted_layer_by_layer(keep_v: float) -> None:
+    """Both layers, by the user's names, after what earlier passes noted."""
+    network = small(keep_v=keep_v).with_(notes=("first",))
+    first, *found = quantized(network, images()).notes
+    assert first == "first"
+    assert [note.split(":")[0] for note in found] == (["conv1", "fc"] if keep_v == 0.0 else [])
+
+
 def test_weights_on_the_grid_are_kept_exactly() -> None:
     """Even integer weights up to 254 with a whole threshold need no rounding at all."""
     rng = np.random.default_rng(1)

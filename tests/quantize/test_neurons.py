@@ -22,6 +22,21 @@ def test_every_decay_is_the_nearest_field(offset: int) -> None:
     assert int(neurons.decay_field(0.0, 0).mant) == 4095, "12 bits cannot lose everything"
 
 
+def test_decays_outside_of_their_fields_are_said() -> None:
+    """A current that never fades, a potential that is forgotten at once: no field holds either."""
+    (note,) = neurons.decay_notes(FloatNeuron(frozen(1.0), keep_v=0.9, keep_u=1.0), 64, "lif")
+    lost = 1 - (4095 / 4096) ** 64
+    assert note == (
+        "lif: its synaptic current never fades (keep_u = 1), chips lose 1/4,096 of it in every step: "
+        f"{lost:.2%} in T = 64"
+    )
+    (note,) = neurons.decay_notes(FloatNeuron(frozen(1.0), keep_v=0.0), 8, "fc")
+    assert note.startswith("fc: keeps nothing of v")
+    for keep in (4095 / 4096, 0.5, 1 / 4096):
+        assert neurons.decay_notes(FloatNeuron(frozen(1.0), keep_v=keep, keep_u=keep), 8, "x") == []
+    assert neurons.decay_notes(FloatNeuron(frozen(1.0), keep_v=1.0, keep_u=0.0), 8, "x") == []
+
+
 def test_every_bias_mantissa_and_exponent_comes_back() -> None:
     for exp in range(8):
         mant = np.arange(-4095, 4096)
