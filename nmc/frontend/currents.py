@@ -6,6 +6,7 @@ adds, scales and composes them, and folds the weights of a layer that reads seve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -100,7 +101,7 @@ class Algebra:
         for group in groups.values():
             term, count = group[0], float(len(group))
             if term.scalar is not None:
-                total = sum(t.scalar or 0.0 for t in group)
+                total = math.fsum(t.scalar or 0.0 for t in group)
                 term, count = replace(term, weight=ONE), total
             path = tuple(dict.fromkeys(name for t in group for name in t.path))
             if count:

@@ -43,7 +43,7 @@ class Bound:
 def lower_bound(network: Network, chip: Chip) -> Bound:
     """See the module. The network is QUANTIZED; a layer that fits no core counts nothing."""
     layers = tuple(_layer(network, chip, one) for one in network.compute)
-    total = sum(one.part for one in layers)
+    total = math.fsum(one.part for one in layers)
     return Bound(layers, sum(one.cores or 0 for one in layers), math.ceil(total - 1e-9))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -57,7 +58,8 @@ def energy_of(events: Events, population: Population, constants: EnergySet, *, i
     def joules(number: float, term: str) -> float:
         return number * (constants.joules(term) or 0.0)
 
-    synapse = sum(
+    # fsum, here and wherever floats are added: sum() rounds otherwise from Python 3.12 on.
+    synapse = math.fsum(
         joules(counts.synops.get(one.name, 0), synop_term(one.synapse))
         for one in events.network.incoming(name)
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from nmc import timing
 from nmc.chip import Chip, EnergySet
 from nmc.ir import Network
@@ -62,7 +64,7 @@ def chips_used(network: Network, chip: Chip) -> int:
 def _work(events: Events, name: str, constants: EnergySet) -> float:
     """Seconds that one core would need for everything that a population did in the run."""
     counts = events.counts
-    synapses = sum(
+    synapses = math.fsum(
         counts.synops.get(one.name, 0) * (constants.seconds(synop_term(one.synapse)) or 0.0)
         for one in events.network.incoming(name)
         if not one.on_host
