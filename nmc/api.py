@@ -472,10 +472,9 @@ def neurobench(
 
 def report(bundle: Bundle, trace: Trace | None = None, **facts: Any) -> Report:
     """Per-layer report; see ``report.build.build_report`` for ``facts`` such as ``accuracy``."""
-    counts = trace.counts if trace is not None else None
-    return build_report(
-        bundle.network, bundle.chip, counts, config=bundle.config, verified=bundle.verified, **facts
-    )
+    if trace is not None:
+        facts = {"counts": trace.counts, "spikes": trace.spikes, **facts}
+    return build_report(bundle.network, bundle.chip, config=bundle.config, verified=bundle.verified, **facts)
 
 
 def check(path: str | Path) -> list[Finding]:

@@ -113,6 +113,12 @@ class Bundle:
     def save(self, path: str | os.PathLike[str]) -> None:
         save(self, path)
 
+    def _repr_html_(self) -> str:
+        from nmc.reports.build import build_report
+
+        report = build_report(self.network, self.chip, config=self.config, verified=self.verified)
+        return report._repr_html_()
+
 
 def _digest(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()

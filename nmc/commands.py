@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nmc import api, atomic
+from nmc.backends.base import Counts
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle, is_bundle
 from nmc.chip import Chip, constraint_names, load_chip
@@ -16,7 +17,7 @@ from nmc.constraints import Constraints, load_constraints
 from nmc.errors import CATALOGUE, EXIT_OK, NmcError
 from nmc.frontend.lint import Finding
 from nmc.frontend.opgraph import OpGraph
-from nmc.npzfiles import Samples, is_trace, read_samples, read_trace, write_trace
+from nmc.npzfiles import Samples, TraceFile, is_trace, read_samples, read_trace, write_trace
 from nmc.passes import PassDone, describe, pipeline
 from nmc.progress import Reporter
 from nmc.reports import layout, render_junit, render_sarif
@@ -266,24 +267,31 @@ def sweep_model(
 def report_bundle(path: Path, trace: Path | None, constants: str | None, *, drawn: bool = False) -> Document:
     """The report of a bundle, with what a trace counted; ``drawn``: with pictures of its mapping."""
     bundle = read_bundle(path)
-    document = _report(bundle, path, trace, constants)
-    if not drawn:
-        return document
+    recorded = None if trace is None else read_trace(trace)
+    document = _report(bundle, path, trace, recorded, constants)
+    return (
+        with_pictures(document, bundle, None if recorded is None else recorded.counts) if drawn else document
+    )
+
+
+def with_pictures(document: Document, bundle: Bundle, counts: Counts | None) -> Document:
+    """A report with its core map and links; without counts every neuron is taken to fire alike."""
     from nmc.reports.pictures import pictures
 
-    counts = None if trace is None else read_trace(trace).counts
     spikes = None if counts is None else {name: n / counts.samples for name, n in counts.spikes.items()}
     drawings = (*document.pictures, *pictures(bundle.network, bundle.chip, spikes))
     return dataclasses.replace(document, pictures=drawings)
 
 
-def _report(bundle: Bundle, path: Path, trace: Path | None, constants: str | None) -> Document:
-    if trace is None:
+def _report(
+    bundle: Bundle, path: Path, trace: Path | None, recorded: TraceFile | None, constants: str | None
+) -> Document:
+    if recorded is None:
         return layout.document(api.report(bundle, constants=constants))
-    recorded = read_trace(trace)
     if recorded.about.get("build_id") != bundle.build_id:
         raise NmcError("NMC-D02", str(trace), f"is a trace of another build than {path}", "run that bundle")
     accuracy = recorded.about.get("accuracy")
+    populations = {label: name for name, label in names_of(bundle.network).items()}
     report = build_report(
         bundle.network,
         bundle.chip,
@@ -292,6 +300,7 @@ def _report(bundle: Bundle, path: Path, trace: Path | None, constants: str | Non
         constants=constants,
         accuracy=None if accuracy is None else Accuracy(recorded.counts.samples, accuracy),
         verified=bundle.verified,
+        spikes={populations[name]: array for name, array in recorded.spikes.items() if name in populations},
     )
     return layout.document(report)
 

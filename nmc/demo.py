@@ -12,18 +12,19 @@ from nmc import api, atomic
 from nmc.backends.compare import Verification
 from nmc.backends.engines import engine as engine_by_name
 from nmc.backends.loihi.run import unavailable as lava_unavailable
-from nmc.commands import PassObserver
+from nmc.commands import PassObserver, with_pictures
 from nmc.errors import InternalError, NmcError
 from nmc.npzfiles import read_samples, write_trace
 from nmc.progress import Reporter
-from nmc.reports import layout, render_json, render_markdown
+from nmc.reports import layout, render_html, render_json, render_markdown
 from nmc.reports.build import names_of
 from nmc.reports.document import Document
 from nmc.reports.model import Accuracy, Report
 
 CHIP = "loihi2"
 MODEL, CALIBRATION, TEST = "digits_sew.nir", "digits_calibration.npz", "digits_test.npz"
-BUNDLE, TRACE, REPORT_JSON, REPORT_MARKDOWN = "demo.nmc", "trace.npz", "report.json", "report.md"
+BUNDLE, TRACE = "demo.nmc", "trace.npz"
+REPORT_JSON, REPORT_MARKDOWN, REPORT_HTML = "report.json", "report.md", "report.html"
 VERIFIED_SAMPLES = 3
 
 
@@ -61,6 +62,8 @@ def run_demo(out: Path, progress: Reporter) -> Document:
     document = layout.document(report)
     atomic.atomic_write(out / REPORT_JSON, render_json.render(document).encode())
     atomic.atomic_write(out / REPORT_MARKDOWN, render_markdown.render(document).encode())
+    page = render_html.page(with_pictures(document, bundle, trace.counts))
+    atomic.atomic_write(out / REPORT_HTML, page.encode())
     return _document(report, verification, out)
 
 
@@ -77,6 +80,7 @@ def _document(report: Report, verification: Verification, out: Path) -> Document
     whole = layout.document(report)
     made = {
         "bundle": BUNDLE,
+        "report_html": REPORT_HTML,
         "report_markdown": REPORT_MARKDOWN,
         "report_json": REPORT_JSON,
         "trace": TRACE,

@@ -23,6 +23,7 @@ from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle
 from nmc.errors import NmcError
 from nmc.ir import IntArray
+from nmc.markup import summary
 from nmc.npzfiles import SampleFile, Samples, counts_from_json
 from nmc.running import Progress, check_steps, run, runnable
 
@@ -62,6 +63,16 @@ class Evaluation:
         table = np.zeros((size, size), np.int64)
         np.add.at(table, (self.labels, self.classes), 1)
         return table
+
+    def _repr_html_(self) -> str:
+        lines = [
+            ("samples x steps", f"{self.counts.samples:,} x {self.counts.steps}"),
+            ("spikes", f"{sum(self.counts.spikes.values()):,}"),
+            ("shards", f"{self.shards:,}, of which {self.reused:,} reused"),
+        ]
+        if self.accuracy is not None:
+            lines.insert(0, ("accuracy", f"{self.accuracy:.2%}"))
+        return summary(f"nmc evaluation on {self.engine}", lines)
 
 
 def evaluate(

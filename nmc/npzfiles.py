@@ -167,19 +167,25 @@ def is_trace(path: Path) -> bool:
         return False
 
 
-@dataclass(frozen=True)
+SPIKES = "spikes/"
+"""What the members of a trace file with a layer's spikes start with."""
+
+
+@dataclass(frozen=True, eq=False)
 class TraceFile:
-    """What a report needs of a trace file: the counts and what ``write_trace`` was told."""
+    """What a report needs of a trace file: the counts, what ``write_trace`` was told, and recorded spikes,
+    (N, T, ...) by the user's name of the layer."""
 
     counts: Counts
     about: dict[str, Any]
+    spikes: dict[str, npt.NDArray[Any]]
 
 
 def read_trace(path: Path) -> TraceFile:
-    """The counts of a trace file.
+    """The counts and the recorded spikes of a trace file.
 
     Raises:
-        NmcError: NMC-D01 when it cannot be read or is no trace.
+        NmcError: NMC-D01 when it cannot be read, is no trace, or has spikes of other samples or steps.
     """
     who = str(path)
     arrays = safeio.read_npz(path)
@@ -188,7 +194,13 @@ def read_trace(path: Path) -> TraceFile:
     about = safeio.parse_json(str(arrays["meta"]).encode(), who, code="NMC-D01")
     if not isinstance(about, dict) or about.get("schema") != TRACE_SCHEMA:
         raise NmcError("NMC-D01", who, f"is no trace of schema {TRACE_SCHEMA}", "run again with this nmc")
-    return TraceFile(counts_from_json(about.pop("counts", None), who), about)
+    counts = counts_from_json(about.pop("counts", None), who)
+    spikes = {name[len(SPIKES) :]: array for name, array in arrays.items() if name.startswith(SPIKES)}
+    for name, array in spikes.items():
+        if array.dtype.kind not in "iu" or array.shape[:2] != (counts.samples, counts.steps):
+            problem = f"spikes of {name} are {array.dtype} of shape {array.shape}"
+            raise NmcError("NMC-D01", who, problem, "run again with this nmc")
+    return TraceFile(counts, about, spikes)
 
 
 def counts_from_json(data: Any, who: str) -> Counts:

@@ -146,24 +146,27 @@ def document(points: Sequence[Point], facts: Sequence[tuple[str, str]] = ()) -> 
 
 
 def _pictures(points: Sequence[Point]) -> tuple[str, ...]:
-    """Accuracy over every cost that is known of all points that were compiled."""
+    """Accuracy over bits, and over every cost that is known of all points that were compiled."""
     done = [point for point in points if point.accuracy is not None]
-    groups = list(dict.fromkeys(_group(point) for point in done))
     drawn = []
-    for cost in ("memory_bits", "energy", "cores"):
+    for cost in ("weight_bits", "memory_bits", "energy", "cores"):
         values = [getattr(point, cost) for point in done]
         if done and all(value is not None for value in values):
             size, unit = (1e-6, " [uJ]") if cost == "energy" else (1, "")
+            bits = cost == "weight_bits"
             marks = [
-                (_group(point), value / size, point.accuracy or 0.0, point.pareto)
+                charts.Mark(
+                    _group(point),
+                    f"T {point.steps}" if bits else f"{point.weight_bits} bit",
+                    value / size,
+                    point.accuracy or 0.0,
+                    point.pareto,
+                )
                 for point, value in zip(done, values, strict=True)
             ]
             across = cost.replace("_", " ") + unit
-            drawn.append(
-                charts.scatter(
-                    f"Accuracy over {across}; the line joins the Pareto front", across, marks, groups
-                )
-            )
+            title = f"Accuracy over {across}; large: Pareto front"
+            drawn.append(charts.scatter(title, across, marks, front=not bits))
     return tuple(drawn)
 
 

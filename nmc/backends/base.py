@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc.ir import IntArray, Network
+from nmc.markup import summary
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -70,6 +71,18 @@ class Trace:
     def classes(self) -> IntArray:
         """(N,) the class with the largest output; the lowest index wins a tie."""
         return np.asarray(self.output.reshape(self.samples, -1).argmax(axis=1))
+
+    def _repr_html_(self) -> str:
+        lines = [
+            ("samples x steps", f"{self.samples:,} x {self.steps}"),
+            ("output", " x ".join(map(str, self.output.shape))),
+            ("spikes", f"{sum(self.counts.spikes.values()):,}"),
+            ("synaptic operations", f"{sum(self.counts.synops.values()):,}"),
+        ]
+        for name, spikes in self.spikes.items():
+            shape = " x ".join(map(str, spikes.shape))
+            lines.append((f"recorded {name}", f"{shape}, {np.count_nonzero(spikes):,} spikes"))
+        return summary("nmc trace", lines)
 
 
 class Engine(Protocol):

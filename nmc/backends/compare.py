@@ -14,6 +14,7 @@ from nmc import synapse
 from nmc.backends import encode
 from nmc.backends.base import Engine, Trace
 from nmc.ir import Fixed, FixedNeuron, IntArray, Network, Population
+from nmc.markup import summary
 
 KINDS = ("spikes", "u", "v")
 Index = tuple[int, ...]
@@ -95,6 +96,16 @@ class Verification:
     @property
     def total(self) -> int:
         return sum(sum(kinds.values()) for kinds in self.mismatches.values())
+
+    def _repr_html_(self) -> str:
+        lines = [
+            ("samples x steps", f"{self.samples:,} x {self.steps}"),
+            ("spikes, u and v", f"{self.compared:,} compared, {self.total:,} differ"),
+            ("event counts", "equal" if self.counts_equal else "different"),
+        ]
+        if self.first is not None:
+            lines.append(("first divergence", str(self.first)))
+        return summary(f"{self.engine} and {self.against}: {'equal' if self.passed else 'different'}", lines)
 
 
 def digest(arrays: Iterable[npt.NDArray[Any]]) -> str:

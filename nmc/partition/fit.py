@@ -11,6 +11,7 @@ import numpy as np
 from nmc.chip import Chip
 from nmc.errors import NmcError
 from nmc.ir import Conv2d, Dense, Fixed, Network, Population
+from nmc.markup import summary
 from nmc.partition.bound import Bound, lower_bound
 from nmc.partition.cost import RESOURCES, Cuts, bits_per_weight, cut, kernel_of, list_bits
 from nmc.partition.plan import Order, Plan, Planner, fewest
@@ -83,6 +84,14 @@ class Fit:
     @property
     def problems(self) -> tuple[NmcError, ...]:
         return tuple(one.problem for one in self.layers if one.problem is not None)
+
+    def _repr_html_(self) -> str:
+        lines = [] if self.cores is None else [("cores", f"{self.cores:,}")]
+        refused = () if self.refusal is None else (self.refusal,)
+        lines += [("because", str(one)) for one in (*refused, *self.problems)]
+        lines += [("would fit", one.text) for one in self.remedies]
+        verdict = "fits" if self.fits else "does not fit"
+        return summary(f"{self.network} {verdict} {self.chip}", lines)
 
 
 def analyse(network: Network, chip: Chip) -> Fit:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nmc import __version__, synapse, timing
 from nmc.backends.base import Counts
@@ -19,6 +20,8 @@ from nmc.partition.check import CoreUse, check_mapping
 from nmc.reports.energy import Events, assumptions, energy_of, total_of, unpriced
 from nmc.reports.model import Accuracy, Activity, Estimate, Peak, Report, Row, VerifiedRun, total_row
 from nmc.reports.pace import pace_of
+from nmc.reports.rates import block_rates
+from nmc.reports.trains import statistics
 from nmc.reports.twin import twin_of
 
 
@@ -52,16 +55,34 @@ def parameters_of(network: Network) -> dict[str, int]:
     A tensor that several projections share is counted where it comes first. Scalars are constants of a
     pool or of a relay, not parameters.
     """
-    seen: set[int] = set()
-    result = {}
-    for population, incoming in network.walk():
-        tensors = [_stored(one.weight) for one in incoming]
-        if population.bias is not None:
-            tensors.append(_stored(population.bias))
-        new = {id(one): one.size for one in tensors if one.ndim and id(one) not in seen}
-        seen |= set(new)
-        result[population.name] = sum(new.values())
+    return {name: sum(map(_size, tensors)) for name, tensors in _parameters(network).items()}
+
+
+def parameter_bits_of(network: Network) -> dict[str, int | None]:
+    """What ``parameters_of`` counts, in bits as quantized; None where a number is float."""
+    result: dict[str, int | None] = {}
+    for name, tensors in _parameters(network).items():
+        fixed = [one for one in tensors if isinstance(one, Fixed)]
+        complete = len(fixed) == len(tensors)
+        result[name] = sum(one.mant.size * one.bits for one in fixed) if complete else None
     return result
+
+
+def _parameters(network: Network) -> dict[str, list[object]]:
+    seen: set[int] = set()
+    result: dict[str, list[object]] = {}
+    for population, incoming in network.walk():
+        tensors: list[object] = [one.weight for one in incoming]
+        if population.bias is not None:
+            tensors.append(population.bias)
+        new = {id(_stored(one)): one for one in tensors if _stored(one).ndim and id(_stored(one)) not in seen}
+        seen |= set(new)
+        result[population.name] = list(new.values())
+    return result
+
+
+def _size(tensor: object) -> int:
+    return _stored(tensor).size
 
 
 def synapses_of(network: Network, population: Population) -> int:
@@ -158,6 +179,7 @@ def build_report(
     accuracy: Accuracy | None = None,
     notes: tuple[str, ...] = (),
     verified: tuple[VerifiedRun, ...] = (),
+    spikes: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Report:
     """Everything that a compile, and a run where ``counts`` are given, has to say about itself.
 
@@ -170,6 +192,7 @@ def build_report(
         accuracy: on the samples of the run.
         notes: said after the network's own notes.
         verified: the bundle's verification record.
+        spikes: (N, T, *shape) per population whose spikes were recorded.
 
     Raises:
         NmcError: NMC-U03 for constants that the chip has not got, NMC-P05 for a mapping over a limit.
@@ -178,6 +201,7 @@ def build_report(
     uses = () if network.mapping is None else check_mapping(network, chip)
     memory = _memory_of(uses)
     parameters, names = parameters_of(network), names_of(network)
+    bits = parameter_bits_of(network)
     events = None if counts is None else Events.of(network, chip, counts)
     rows = tuple(
         Row(
@@ -193,6 +217,7 @@ def build_report(
             latency_steps=one.level,
             wait_steps=_waits(network, one),
             activity=None if events is None else activity_of(events, one, first, chip.energy),
+            parameter_bits=bits[one.name],
         )
         for one in network.populations
     )
@@ -223,6 +248,8 @@ def build_report(
         notes=(*network.notes, *notes),
         verified=verified,
         interval_steps=timing.interval(network, steps) if network.stage >= Stage.TIMED else 0,
+        blocks=() if counts is None else block_rates(network, counts),
+        trains=statistics({names[name]: array for name, array in (spikes or {}).items()}),
     )
 
 

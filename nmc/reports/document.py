@@ -44,9 +44,9 @@ class Document:
     """A result of a command.
 
     kind: the JSON document says ``"schema": "nmc.<kind>/1"``. data: its other members. facts: (what,
-    value) lines below the tables. pictures: SVG of nmc's own making, its texts escaped. headline:
-    the few numbers that matter most. Only HTML shows these two. records: the way in ``data`` to the list of
-    objects that CSV writes, such as ("report", "layers"); () where there is none.
+    value) lines below the tables. pictures: HTML figures of nmc's own making (``reports.figures``), their
+    texts escaped. headline: the few numbers that matter most. Only HTML shows these two. records: the way
+    in ``data`` to the list of objects that CSV writes, such as ("report", "layers"); () where there is none.
     """
 
     kind: str

@@ -79,6 +79,48 @@ def activity_table(report: Report) -> Table | None:
     return Table(title, columns, has_total=True)
 
 
+def block_table(report: Report) -> Table | None:
+    """Branch and sum of residual blocks apart; None where no sum is a population of its own."""
+    rows = [
+        (one.block, f"{one.branch:.4f}", f"{one.output:.4f}", f"{one.payload:.4f}") for one in report.blocks
+    ]
+    titles = ("block", "A: branch", "O: sum", "O: mean payload")
+    return _numbers("residual blocks: spikes per neuron and step", titles, rows) if rows else None
+
+
+def train_table(report: Report) -> Table | None:
+    """Spike trains of the recorded layers; None where nothing was recorded."""
+
+    def text(value: float | None, form: str) -> str:
+        return UNKNOWN if value is None else format(value, form)
+
+    rows = [
+        (
+            one.layer,
+            f"{one.trains:,}",
+            f"{one.silent:.1%}",
+            f"{one.always:.1%}",
+            f"{one.rate:.4f}",
+            text(one.first_step, ".2f"),
+            text(one.interval_steps, ".2f"),
+            text(one.interval_cv, ".3f"),
+            text(one.fano, ".3f"),
+        )
+        for one in report.trains
+    ]
+    titles = ("layer", "trains", "silent", "always", "rate", "first step", "interval", "interval CV", "Fano")
+    return _numbers("spike trains: one neuron in one sample each", titles, rows) if rows else None
+
+
+def _numbers(title: str, titles: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    cells = zip(*rows, strict=True)
+    columns = (
+        Column(name, one, numeric=i > 0) for i, (name, one) in enumerate(zip(titles, cells, strict=True))
+    )
+    return Table(title, tuple(columns))
+
+
 def facts(report: Report) -> tuple[tuple[str, str], ...]:
     """The lines below the tables: (what, value)."""
     lines = [("network", f"{report.network}, T = {report.steps}"), ("import profile", report.profile)]
@@ -91,6 +133,8 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
     if report.total.cores is not None:
         of = "" if report.cores_available is None else f" of {report.cores_available:,}"
         lines.append(("cores", f"{report.total.cores:,} used{of} on {report.chip}"))
+    if report.total.parameter_bits is not None:
+        lines.append(("footprint", _footprint(report.total)))
     lines += [
         ("fullest core", f"{one.used / one.allowed:.1%} of the {one.resource}: core {one.core}, {one.layer}")
         for one in report.peaks
@@ -108,6 +152,15 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
     lines += [("verified", _verified(one)) for one in report.verified]
     lines += [("note", text) for text in report.notes]
     return tuple((what, value) for what, value in lines if value)
+
+
+def _footprint(total: Row) -> str:
+    """Of the model, and as it lies on the chip, where lists and copies on several cores come on top."""
+    model = f"model {format_memory(total.parameter_bits or 0)} of weights and biases"
+    mapped = (
+        "" if total.memory_bits is None else f", mapped {format_memory(total.memory_bits)} of synapse memory"
+    )
+    return model + mapped
 
 
 def _verified(run: VerifiedRun) -> str:
@@ -141,6 +194,7 @@ def _row_data(row: Row) -> dict[str, Any]:
     return {
         "neurons": row.neurons,
         "parameters": row.parameters,
+        "parameter_bits": row.parameter_bits,
         "synapses": row.synapses,
         "cores": row.cores,
         "memory_bits": row.memory_bits,
@@ -184,6 +238,8 @@ def data(report: Report) -> dict[str, Any]:
         },
         "total": _row_data(report.total),
         "layers": _layer_data(report.rows),
+        "residual_blocks": [dataclasses.asdict(one) for one in report.blocks],
+        "spike_trains": [dataclasses.asdict(one) for one in report.trains],
         "energy_range_J": None if report.energy_range is None else list(report.energy_range),
         "estimates": prices.estimate_data(report.estimates),
         "other_hardware": prices.estimate_data(report.others),
@@ -215,7 +271,8 @@ def headline(report: Report) -> tuple[tuple[str, str], ...]:
 
 def document(report: Report) -> Document:
     """The report for any renderer; schema ``nmc.report/1``."""
-    tables = [structure_table(report), activity_table(report), prices.price_table(report)]
+    activity = (activity_table(report), block_table(report), train_table(report))
+    tables = [structure_table(report), *activity, prices.price_table(report)]
     return Document(
         "report",
         data(report),

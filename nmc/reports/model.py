@@ -74,7 +74,8 @@ class Row:
     borders counted exactly. cores, memory_bits: None before mapping or where the chip file does not
     price memory. latency_steps: steps from the input until the population sees a sample's first data;
     for the total, until the last step of the sample has left the last population. wait_steps: the longest
-    delay of a path into the population, which waits for a longer path.
+    delay of a path into the population, which waits for a longer path. parameter_bits: of the parameters,
+    each once, as quantized; None before. It is the model's footprint, memory_bits the mapped one.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Row:
     latency_steps: int | None
     wait_steps: int | None
     activity: Activity | None
+    parameter_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,40 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class BlockRates:
+    """Rates of a residual block O = A + S, per neuron and step.
+
+    branch: spikes of A; output: events of O; payload: mean value of O.
+    """
+
+    block: str
+    branch: float
+    output: float
+    payload: float
+
+
+@dataclass(frozen=True)
+class TrainStatistics:
+    """Spike trains of a recorded layer; a train is one neuron's spikes in one sample (``reports.trains``).
+
+    trains: neurons x samples. silent, always: shares that never fire, and that fire in every step. rate:
+    spikes per train and step. first_step: mean step of the first spike, from 0. interval_steps,
+    interval_cv: mean interval between two spikes of a train, and standard deviation over mean. fano:
+    variance over mean of the spikes per train. None where there is no spike, or no interval.
+    """
+
+    layer: str
+    trains: int
+    silent: float
+    always: float
+    rate: float
+    first_step: float | None
+    interval_steps: float | None
+    interval_cv: float | None
+    fano: float | None
+
+
+@dataclass(frozen=True)
 class VerifiedRun:
     """One comparison of two engines, bit by bit.
 
@@ -207,7 +243,7 @@ class Report:
     sample to the next; 0 before there are levels.
     estimates: the set that prices the rows first, then the chip's other sets. others: the same run on other
     hardware. twin: the literature's formula, and the network without spikes. verified: what ``nmc verify``
-    compared.
+    compared. blocks: of residual blocks whose sum is a relay. trains: of the layers that the run recorded.
     """
 
     network: str
@@ -229,6 +265,8 @@ class Report:
     notes: tuple[str, ...]
     verified: tuple[VerifiedRun, ...] = ()
     interval_steps: int = 0
+    blocks: tuple[BlockRates, ...] = ()
+    trains: tuple[TrainStatistics, ...] = ()
 
     @property
     def energy_range(self) -> Range | None:
@@ -253,6 +291,25 @@ class Report:
         from nmc.reports import layout, render_markdown
 
         return render_markdown.render(layout.document(self))
+
+    def scalars(self, prefix: str = "nmc/") -> dict[str, float]:
+        """Flat numbers for experiment trackers: ``nmc/energy_J``, ``nmc/rate/<layer>`` and the like.
+
+        What is not known is left out; the energy is that of the set that prices the rows.
+        """
+        total, activity = self.total, self.total.activity
+        found = {
+            "accuracy": None if self.accuracy is None else self.accuracy.integer_accuracy,
+            "energy_J": None if activity is None or not self.estimates else activity.energy.total,
+            "firing_rate": None if activity is None else activity.firing_rate,
+            "cores": total.cores,
+            "memory_bits": total.memory_bits,
+            "latency_steps": total.latency_steps,
+        }
+        for row in self.rows:
+            if row.activity is not None:
+                found[f"rate/{row.name}"] = row.activity.firing_rate
+        return {f"{prefix}{name}": float(value) for name, value in found.items() if value is not None}
 
     def _repr_html_(self) -> str:
         from nmc.reports import layout, render_html
@@ -303,4 +360,5 @@ def total_row(rows: Sequence[Row], steps: int, samples: int | None) -> Row:
         latency_steps=max(levels) + steps if levels else None,
         wait_steps=None,
         activity=None if samples is None else total_activity(rows, steps, samples),
+        parameter_bits=_sum([row.parameter_bits for row in rows]),
     )

@@ -17,6 +17,7 @@ from nmc import ir, synapse
 from nmc.frontend import float_engine
 from nmc.frontend import opgraph as og
 from nmc.frontend.opgraph import OpGraph
+from nmc.markup import summary
 from nmc.reports.document import Document, table_of
 
 Array = npt.NDArray[Any]
@@ -52,17 +53,24 @@ class NeuroBench:
         operations = {name: flat.pop(name) for name in ("Effective_MACs", "Effective_ACs", "Dense")}
         return {**flat, "SynapticOperations": None if self.Dense is None else operations}
 
+    def _repr_html_(self) -> str:
+        return summary("NeuroBench 2.3", _texts(self))
 
-def document(found: NeuroBench, model: str) -> Document:
-    """For any renderer; schema ``nmc.neurobench/1``."""
+
+def _texts(found: NeuroBench) -> list[tuple[str, str]]:
+    """Every known metric as text."""
     numbers = {**found.to_dict(), **(found.to_dict()["SynapticOperations"] or {})}
-    rows = [
+    return [
         (name, f"{value:,.6g}" if isinstance(value, float) else f"{value:,}")
         for name, value in numbers.items()
         if isinstance(value, int | float)
     ]
+
+
+def document(found: NeuroBench, model: str) -> Document:
+    """For any renderer; schema ``nmc.neurobench/1``."""
     facts = (("model", model), ("definitions", "NeuroBench 2.3; of the float model, before any chip"))
-    return Document("neurobench", found.to_dict(), (table_of("", ("metric", "value"), rows),), facts)
+    return Document("neurobench", found.to_dict(), (table_of("", ("metric", "value"), _texts(found)),), facts)
 
 
 def measure(

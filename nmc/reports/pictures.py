@@ -1,32 +1,33 @@
-"""Pictures of a mapping as SVG text: which layer lies where, and how busy every link is.
+"""Pictures of a mapping: which layer lies where, and how busy every link is.
 
-Plain shapes and titles (a browser shows them under the pointer); no script, no style sheet, no font but the
-viewer's. Layer names are untrusted and escaped.
+Figures with an SVG of plain shapes and titles (a browser shows them under the pointer); no script. Layer
+names are untrusted and escaped.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from nmc.chip import Chip
-from nmc.errors import one_line
 from nmc.ir import Network
+from nmc.markup import escape
 from nmc.partition.check import CoreUse, check_mapping
 from nmc.partition.graph import Traffic, core_graph, tiles_by_core
 from nmc.partition.route import Routing, has_mesh, mesh_shape, positions, route
-from nmc.reports.render_html import escape
+from nmc.reports.figures import figure
 
 CELL = 12
 """Side of a router in the picture."""
-MARGIN = 24
+MARGIN = 2
+WIDTH = 600
+"""Pixels that a small mesh is enlarged to, threefold at most."""
 GOLDEN_ANGLE = 137.508
 """Degrees between the hues of layers that follow each other: neighbours differ, none repeats soon."""
 FAINTEST = 0.25
 """Opacity of a core that holds next to nothing."""
-LEGEND_ROW = 16
 HEAT = ((255, 255, 230), (253, 174, 97), (165, 0, 38))
 """Colours of an idle, a middling and the busiest link."""
 
@@ -73,8 +74,8 @@ def core_map(network: Network, chip: Chip, uses: Sequence[CoreUse] = ()) -> str:
                 f' fill="{_hue(hues[tile.population])}"{strength}><title>{escape(title)}</title></rect>'
             )
     legend = [(network[name].label, _hue(hue)) for name, hue in hues.items()]
-    caption = f"{network.name} on {chip.name}: {len(cores):,} cores"
-    return _svg(*_outline(chip, rows, columns), caption, shapes, legend)
+    caption = f"Core map: {network.name} on {chip.name}, {len(cores):,} cores; the stronger, the fuller"
+    return figure(caption, _svg(*_outline(chip, rows, columns), caption, shapes), legend)
 
 
 def _shares(use: CoreUse) -> tuple[float, str]:
@@ -104,37 +105,20 @@ def link_map(routing: Routing, chip: Chip) -> str:
             )
     name, r, c = routing.worst_at
     caption = (
-        f"{routing.spike_hops:,.0f} spike-hops per inference; busiest link {name} of row {r}, column {c}:"
-        f" {routing.worst_link:,.0f} spikes"
+        f"Links: {routing.spike_hops:,.0f} spike-hops per inference; busiest link {name} of row {r}, "
+        f"column {c}: {routing.worst_link:,.0f} spikes"
     )
     legend = [(f"{share:.0%} of the busiest link", _heat(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    return _svg(*_outline(chip, rows, columns), caption, shapes, legend)
+    return figure(caption, _svg(*_outline(chip, rows, columns), caption, shapes), legend)
 
 
-def _svg(rows: int, columns: int, caption: str, shapes: list[str], legend: list[tuple[str, str]]) -> str:
-    width = max(columns * CELL + 2 * MARGIN, 640)
-    per_row = max(1, width // 200)
-    top = rows * CELL + 2 * MARGIN
-    height = top + LEGEND_ROW * math.ceil(len(legend) / per_row) + MARGIN
+def _svg(rows: int, columns: int, caption: str, shapes: list[str]) -> str:
+    width, height = columns * CELL + 2 * MARGIN, rows * CELL + 2 * MARGIN
+    size = min(3.0, max(1.0, WIDTH / width))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
-        f' height="{height}" role="img" font-family="sans-serif" font-size="11">'
-        f"<title>{escape(caption)}</title>"
-        f'<rect width="{width}" height="{height}" fill="white"/>'
-        f'<text x="{MARGIN}" y="16">{escape(caption)}</text>'
-        + "".join(shapes)
-        + "".join(_legend(legend, per_row, top))
-        + "</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width * size:.0f}"'
+        f' height="{height * size:.0f}" role="img"><title>{escape(caption)}</title>{"".join(shapes)}</svg>'
     )
-
-
-def _legend(legend: list[tuple[str, str]], per_row: int, top: int) -> Iterator[str]:
-    for number, (text, colour) in enumerate(legend):
-        row, column = divmod(number, per_row)
-        x, y = MARGIN + column * 200, top + row * LEGEND_ROW
-        short = text if len(one_line(text)) <= 28 else f"{one_line(text)[:27]}…"
-        yield f'<rect x="{x}" y="{y}" width="10" height="10" fill="{colour}" stroke="#888"/>'
-        yield f'<text x="{x + 14}" y="{y + 9}">{escape(short)}</text>'
 
 
 def _outline(chip: Chip, rows: int, columns: int) -> tuple[int, int]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from nmc.backends.base import Counts
 from nmc.ir import GradedRelay, Identity, Network
-from nmc.reports.render_html import escape
+from nmc.markup import escape
+from nmc.reports.model import BlockRates
 
 WIDTH, HEIGHT = 760, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 34, 84
@@ -17,16 +17,6 @@ LINES = (
     ("output", "O: neurons that send anything", "#c2410c"),
     ("payload", "O: mean of what is sent", "#6b7280"),
 )
-
-
-@dataclass(frozen=True)
-class BlockRates:
-    """Per neuron and step. branch: spikes of A; output: events of O = A + S; payload: mean value of O."""
-
-    block: str
-    branch: float
-    output: float
-    payload: float
 
 
 def block_rates(network: Network, counts: Counts) -> tuple[BlockRates, ...]:

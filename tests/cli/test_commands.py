@@ -130,7 +130,8 @@ def test_run_float_takes_the_model(made: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_report_with_a_trace_equals_that_of_the_run(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = printed(["run", str(made / "model.nmc"), "-i", str(made / "x.npz")], capsys)
+    again = ["--record", "stage3.1.if2", "-o", str(made / "again.npz")]
+    run = printed(["run", str(made / "model.nmc"), "-i", str(made / "x.npz"), *again], capsys)
     report = printed(["report", str(made / "model.nmc"), "--trace", str(made / "trace.npz")], capsys)
     assert report.pop("schema") == "nmc.report/1"
     assert report == run["report"]
@@ -231,8 +232,11 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert abs(accuracy["float"] - accuracy["integer"]) <= 0.005
     assert 0 < report["total"]["cores"] <= report["cores_available"]
     assert report["total"]["energy_J"] > 0
-    for kind in ("bundle", "report_markdown", "report_json", "trace"):
+    for kind in ("bundle", "report_html", "report_markdown", "report_json", "trace"):
         assert (tmp_path / document[kind]).is_file()
+    page = (tmp_path / document["report_html"]).read_text(encoding="utf-8")
+    for needed in ("Firing rate", "Residual blocks", "Core map", "Links: ", "Davies 2018"):
+        assert needed in page, needed
     written = json.loads((tmp_path / document["report_json"]).read_text())
     assert written == {"schema": "nmc.report/1", **report}
     files = {path.name: path.read_bytes() for path in (tmp_path / "nmc-demo").iterdir()}

@@ -114,6 +114,9 @@ def test_structure_by_hand() -> None:
     total = report.total
     assert (total.neurons, total.parameters, total.synapses, total.cores) == (67, 116, 424, 4)
     assert total.latency_steps == 3 + 5
+    # 18 weights of 8 bits and 2 biases of 13; 96 weights of 8, stored once.
+    assert (row_of(report, "a").parameter_bits, row_of(report, "out").parameter_bits) == (170, 768)
+    assert total.parameter_bits == 170 + 768
     assert report.cores_available == 120
     assert report.samples is None
     assert total.activity is None
@@ -240,6 +243,18 @@ def test_frady_2020_against_the_two_loihi_sets() -> None:
     assert 0.08 < low / 1.33e-3 - 1 < high / 1.33e-3 - 1 < 0.21
     low, high = joules(sanafe.joules("synop_dense"), sanafe.joules("update_idle"))
     assert 0.5 < low / 1.33e-3 - 1 < high / 1.33e-3 - 1 < 0.75
+
+
+def test_scalars_for_experiment_trackers() -> None:
+    report = build_report(toy(), load_chip("loihi2"), COUNTS)
+    found = report.scalars()
+    assert report.total.activity is not None
+    assert found["nmc/energy_J"] == report.total.activity.energy.total
+    assert found["nmc/rate/conv1"] == 40 / (32 * 5 * 2)
+    assert (found["nmc/cores"], found["nmc/latency_steps"]) == (4, 8)
+    assert "nmc/accuracy" not in found
+    assert all(type(value) is float for value in found.values())
+    assert "nmc/energy_J" not in build_report(toy(), load_chip("loihi2")).scalars()
 
 
 def test_an_estimate_with_another_chips_constants_says_so() -> None:

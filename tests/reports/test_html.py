@@ -109,21 +109,24 @@ def test_everything_is_there(page: Path, bundle: Bundle) -> None:
 
 
 def test_bars_are_as_long_as_their_numbers(bundle: Bundle) -> None:
-    """The longest stacked bar and its parts, re-measured from the SVG."""
-    from nmc.reports.charts import LABEL, PLOT, energies
+    """The longest stacked bar and its parts, re-measured from the page: shares of the chart's width."""
+    from nmc.reports.charts import energies
 
     trace = nmc.run(bundle, np.load(SAMPLE / "samples.npz")["x"])
     report = nmc.report(bundle, trace)
     rows = [row for row in report.rows if row.activity is not None and row.neurons]
     row = max(rows, key=lambda one: one.activity.energy.total)
-    scale = PLOT / max(max(one.activity.energy_range[1], one.activity.energy.total) for one in rows)
-    svg = energies(report)
+    scale = 100 / max(max(one.activity.energy_range[1], one.activity.energy.total) for one in rows)
+    chart, start = energies(report), 0.0
+    name = re.escape(html.escape(row.name))
     for term in ("synapse", "update"):
-        joules = getattr(row.activity.energy, term)
-        name = re.escape(html.escape(row.name))
-        (width,) = re.findall(rf'width="([\d.]+)"[^>]*><title>{name}: {term} ', svg)
-        assert float(width) == pytest.approx(joules * scale, abs=0.06)
-    assert f'x="{LABEL:.1f}"' in svg
+        length = getattr(row.activity.energy, term) * scale
+        found = re.findall(rf'title="{name}: {term} [^"]*" style="left:([\d.]+)%;width:([\d.]+)%', chart)
+        assert [float(one) for one in found[0]] == pytest.approx([start, length], abs=0.006)
+        start += length
+    low, high = (end * scale for end in row.activity.energy_range)
+    (found,) = re.findall(rf'title="{name}: range [^"]*" style="left:([\d.]+)%;width:([\d.]+)%', chart)
+    assert [float(one) for one in found] == pytest.approx([low, high - low], abs=0.011)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")

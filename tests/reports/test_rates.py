@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from xml.etree import ElementTree
 
@@ -39,6 +40,21 @@ def test_rates_are_means_of_the_recorded_spikes(compiled):
         assert one.output == (output != 0).mean()
         assert one.payload == output.mean()
         assert one.branch <= one.output <= one.payload
+
+
+def test_a_report_shows_branch_and_sum_apart(compiled):
+    bundle, trains = compiled
+    trace = nmc.run(bundle, trains)
+    report = nmc.report(bundle, trace)
+    assert report.blocks == block_rates(bundle.network, trace.counts)
+    assert [one["block"] for one in json.loads(report.to_json())["residual_blocks"]] == [
+        *("first", "second", "third")
+    ]
+    assert "A: branch" in report.to_markdown()
+    page = report._repr_html_()
+    for one in report.blocks:
+        assert f"{one.block} A" in page
+        assert f"{one.block} O" in page
 
 
 def test_outputs_grow_along_identity_blocks(compiled):
