@@ -90,6 +90,8 @@ class _Work:
     def __init__(self, quantizer: Quantizer, network: Network) -> None:
         self._quantizer = quantizer
         self._network = network
+        frames = quantizer.frames
+        self._samples = None if frames is None else calibrate.choose(network, frames)
         self.populations: dict[str, Population] = {}
         self.projections: dict[str, Projection] = {}
         self.scales: dict[str, FloatArray] = {}
@@ -175,9 +177,8 @@ class _Work:
         found = self._best(population, grids) if len(grids) > 1 else grids[0]
         reach = max(abs(found.lowest), abs(found.highest))
         result = replace(population, neuron=found, max_payload=reach)
-        if self._quantizer.frames is not None and self._quantizer.statistics is not None:
-            samples = calibrate.choose(self._network, self._quantizer.frames)
-            self._emulator = Emulator(self._network, result, inputs.on_grid(found, samples))
+        if self._samples is not None and self._quantizer.statistics is not None:
+            self._emulator = Emulator(self._network, result, inputs.on_grid(found, self._samples))
         return result
 
     def _best(self, population: Population, grids: list[InputNeuron]) -> InputNeuron:
@@ -193,7 +194,7 @@ class _Work:
         for grid in grids:
             payload = (min(0, grid.lowest), max(0, grid.highest))
             done = {population.name: replace(population, neuron=grid)}
-            lost = inputs.grid_error(grid, self._quantizer.frames)
+            lost = inputs.grid_error(grid, self._samples)
             try:
                 errors.append(
                     sum(

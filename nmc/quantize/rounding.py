@@ -42,18 +42,19 @@ def round_rows(rows: FloatArray, covariance: FloatArray, lowest: int, highest: i
     # Inputs that vary most are rounded first, while the others can still take their error back.
     order = np.argsort(-variance, kind="stable")
     upper = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
-    left = rows[:, order].copy()
-    errors = np.zeros(rows.shape)
-    mant = np.zeros(rows.shape, np.int64)
+    # Inputs along the first axis: what changes together lies together.
+    left = np.ascontiguousarray(rows.T[order])
+    errors, rounded = np.empty(left.shape), np.empty(left.shape)
     for start in range(0, inputs, CHUNK):
         stop = min(start + CHUNK, inputs)
         for column in range(start, stop):
-            rounded = np.clip(np.rint(left[:, column]), lowest, highest)
-            mant[:, order[column]] = rounded.astype(np.int64)
-            errors[:, column] = (left[:, column] - rounded) / upper[column, column]
-            left[:, column + 1 : stop] -= np.outer(errors[:, column], upper[column, column + 1 : stop])
+            np.clip(np.rint(left[column]), lowest, highest, out=rounded[column])
+            np.divide(left[column] - rounded[column], upper[column, column], out=errors[column])
+            left[column + 1 : stop] -= upper[column, column + 1 : stop, None] * errors[column]
         # What the chunk leaves to all later inputs, in one product.
-        left[:, stop:] -= errors[:, start:stop] @ upper[start:stop, stop:]
+        left[stop:] -= upper[start:stop, stop:].T @ errors[start:stop]
+    mant = np.empty(rows.shape, np.int64)
+    mant[:, order] = rounded.T
     return mant
 
 
