@@ -8,7 +8,8 @@ import pytest
 from docblocks import PAGES, ROOT, blocks, needs, run_page
 
 pytestmark = pytest.mark.frameworks
-FRAMEWORKS = {"spikingjelly", "snntorch", "norse", "sinabs"}
+FRAMEWORKS = {"spikingjelly", "snntorch", "norse", "sinabs", "tensorboard"}
+"""What only the frameworks' environment has; TensorBoard comes with one of them."""
 
 
 def named(page: Path) -> set[str]:
