@@ -224,9 +224,10 @@ def diff_builds(
     old: Path, new: Path, gates: Sequence[str], config: Path | None
 ) -> tuple[Diff, NmcError | None]:
     """What changed; the error (NMC-V03) names the gates that fail."""
-    from nmc.config import read_gates
+    from nmc.config import find, read_gates
 
-    found = api.diff(old, new, [*gates, *(read_gates(config) if config is not None else ())])
+    path = config or find(Path.cwd())
+    found = api.diff(old, new, [*gates, *(() if path is None else read_gates(path))])
     failure = None if found.passed else NmcError("NMC-V03", str(new), found.failure)
     return found, failure
 

@@ -1,4 +1,5 @@
-"""``nmc.toml``: options in a file. The command line wins over it, it wins over defaults.
+"""Options from files and the environment. An option on the command line wins over the environment, that over
+the file, the file over defaults.
 
 [compile]                    # of nmc compile
 chip = "loihi1"
@@ -8,11 +9,17 @@ steps = 8
 [gates]                      # of nmc diff and of the pytest plugin
 energy = "+5%"
 accuracy = "-0.5pp"
+
+The file is ``nmc.toml``, or the table ``[tool.nmc]`` of ``pyproject.toml`` (``find``). In the environment an
+option of [compile] is called NMC_COMPILE_CHIP, NMC_COMPILE_WEIGHT_BITS and so on.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +30,12 @@ from nmc.safeio import Limits, read_bytes
 KEYS = (
     "calibration",
     "chip",
+    "convert",
     "dt",
     "encoding",
+    "granularity",
     "joins",
+    "layer_bits",
     "optimize",
     "profile",
     "seed",
@@ -34,27 +44,57 @@ KEYS = (
 )
 MAX_BYTES = 1 << 20
 TABLES = ("compile", "gates")
+NAME, SHARED = "nmc.toml", "pyproject.toml"
+PREFIX = "NMC_COMPILE_"
 
 
-def _document(path: Path) -> dict[str, Any]:
-    """The file's tables. Raises as ``read_config``."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+@dataclass(frozen=True)
+class Setting:
+    """A value for an option of ``nmc compile``, and where it comes from, in words."""
 
-    who = str(path)
-    data = read_bytes(path, Limits(max_file_bytes=MAX_BYTES))
-    try:
-        document: dict[str, Any] = tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise NmcError("NMC-F04", who, f"is no TOML ({error})", "mend the file") from error
-    for name, table in document.items():
-        if name not in TABLES:
-            raise NmcError("NMC-U01", who, f"unknown table {name}", "options stand in [compile] and [gates]")
-        if not isinstance(table, dict):
-            raise NmcError("NMC-F04", who, f"{name} is no table", f"write [{name}]")
-    return document
+    value: Any
+    origin: str
+
+
+def find(folder: Path, root: Path | None = None) -> Path | None:
+    """The file whose options hold in a folder; None where there is none.
+
+    It is the nearest ``nmc.toml``, or ``pyproject.toml`` with a table [tool.nmc], of the folder and its
+    parents up to ``root``: by default the repository around the folder, the folder alone outside of one.
+
+    Raises:
+        NmcError: as ``read_config``, for a ``pyproject.toml`` on the way.
+    """
+    folder = folder.resolve()
+    if root is None:
+        root = next((one for one in (folder, *folder.parents) if (one / ".git").exists()), folder)
+    root = root.resolve()
+    for one in (folder, *folder.parents):
+        if (one / NAME).is_file():
+            return one / NAME
+        if (one / SHARED).is_file() and _document(one / SHARED):
+            return one / SHARED
+        if one == root:
+            break
+    return None
+
+
+def settings(path: Path | None, environment: Mapping[str, str] = os.environ) -> dict[str, Setting]:
+    """What the environment and a file say for options of ``nmc compile``, by the options' Python names.
+
+    Raises:
+        NmcError: as ``read_config``; NMC-U01 for a variable NMC_COMPILE_... that belongs to no option.
+    """
+    found = {}
+    if path is not None:
+        found = {name: Setting(value, f"{path} [compile]") for name, value in read_config(path).items()}
+    for variable in sorted(environment):
+        if variable.startswith(PREFIX):
+            name = variable[len(PREFIX) :].lower()
+            if name not in KEYS:
+                raise NmcError("NMC-U01", variable, "belongs to no option", nearest(name, KEYS))
+            found[name] = Setting(environment[variable], f"environment {variable}")
+    return found
 
 
 def read_gates(path: Path) -> list[str]:
@@ -84,3 +124,33 @@ def read_config(path: Path) -> dict[str, Any]:
     if "calibration" in values:
         values["calibration"] = str(path.parent / str(values["calibration"]))
     return values
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """nmc's tables of the file. Raises as ``read_config``."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    who = str(path)
+    if path.is_file() and path.stat().st_size == 0:
+        return {}
+    data = read_bytes(path, Limits(max_file_bytes=MAX_BYTES))
+    try:
+        document: dict[str, Any] = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise NmcError("NMC-F04", who, f"is no TOML ({error})", "mend the file") from error
+    place = ""
+    if path.name == SHARED:
+        tool = document.get("tool", {})
+        document, place = (tool.get("nmc", {}) if isinstance(tool, dict) else {}), "tool.nmc."
+        if not isinstance(document, dict):
+            raise NmcError("NMC-F04", who, "tool.nmc is no table", "write [tool.nmc.compile]")
+    for name, table in document.items():
+        if name not in TABLES:
+            remedy = f"options stand in [{place}compile] and [{place}gates]"
+            raise NmcError("NMC-U01", who, f"unknown table {place}{name}", remedy)
+        if not isinstance(table, dict):
+            raise NmcError("NMC-F04", who, f"{place}{name} is no table", f"write [{place}{name}]")
+    return document

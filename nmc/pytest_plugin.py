@@ -6,8 +6,8 @@
         nmc_gate(bundle, "energy=+5%")        # not worse than it by more than that
 
 What was accepted lies in ``golden/<name>.nmc`` beside the test file; ``pytest --nmc-update-golden`` writes
-it anew. ``--nmc-gate``, and [gates] of the nearest ``nmc.toml`` above the test, add gates to every
-``nmc_gate``.
+it anew. ``--nmc-gate``, and [gates] of the nearest ``nmc.toml`` above the test (or [tool.nmc.gates]
+of ``pyproject.toml``), add gates to every ``nmc_gate``.
 """
 
 from __future__ import annotations
@@ -109,15 +109,15 @@ def nmc_gate(request: pytest.FixtureRequest) -> Callable[..., Diff | None]:
     """
     store = Golden(request)
     more: list[str] = request.config.getoption("--nmc-gate")
-    config = _config(request.path.parent, request.config.rootpath)
 
     def check(bundle: Bundle, *gates: str, name: str | None = None) -> Diff | None:
         from nmc import api
-        from nmc.config import read_gates
+        from nmc.config import find, read_gates
 
         if store.update:
             store.write(bundle, name)
             return None
+        config = find(request.path.parent, request.config.rootpath)
         stated = [*gates, *more, *(() if config is None else read_gates(config))]
         if not stated:
             pytest.fail(
@@ -129,16 +129,6 @@ def nmc_gate(request: pytest.FixtureRequest) -> Callable[..., Diff | None]:
         return found
 
     return check
-
-
-def _config(folder: Path, root: Path) -> Path | None:
-    """The nearest ``nmc.toml``, from the test's folder up to pytest's root folder."""
-    for one in (folder, *folder.parents):
-        if (one / "nmc.toml").exists():
-            return one / "nmc.toml"
-        if one == root:
-            break
-    return None
 
 
 def _changes(diff: Diff) -> str:

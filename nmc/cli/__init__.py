@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from nmc import __version__
-from nmc.cli import building, looking, using
+from nmc.cli import building, looking, settings, using
 from nmc.console import run_guarded
 
 COMMANDS: tuple[tuple[Callable[..., object], str, str], ...] = (
@@ -32,6 +32,7 @@ COMMANDS: tuple[tuple[Callable[..., object], str, str], ...] = (
     (looking.explain, "explain", "nmc explain NMC-P03"),
     (building.sweep, "sweep", "nmc sweep model.nir -i test.npz --calibration x.npz --weight-bits 2..8"),
     (looking.neurobench, "neurobench", "nmc neurobench model.nir -i test.npz"),
+    (settings.config, "config", "nmc config show --origin --chip loihi1"),
     (building.analyse, "analyse", "nmc analyse model.nir -i test.npz --calibration x.npz --weight-bits 4"),
 )
 """Every command with its name and the example that its help shows, in the order of ``nmc --help``."""
@@ -63,7 +64,8 @@ def _application() -> typer.Typer:
     )
     result.callback()(_global)
     for function, name, example in COMMANDS:
-        result.command(name, epilog=f"Example: {example}")(function)
+        forwards = settings.FORWARDS if function is settings.config else None
+        result.command(name, epilog=f"Example: {example}", context_settings=forwards)(function)
     return result
 
 

@@ -21,17 +21,9 @@ from nmc.cli.options import (
     StepsOption,
     WeightsOption,
 )
+from nmc.cli.settings import use_config
 from nmc.console import Format, emit
 from nmc.errors import EXIT_DOES_NOT_FIT, EXIT_OK, NmcError
-
-
-def _use_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Options that the command line leaves out take the file's values."""
-    if path is not None and not context.resilient_parsing:
-        from nmc.config import read_config
-
-        context.default_map = read_config(path)
-    return path
 
 
 def demo(
@@ -81,7 +73,10 @@ def compile_(
     config: Annotated[
         Path | None,
         typer.Option(
-            metavar="TOML", is_eager=True, callback=_use_config, help="Options from [compile] of a file."
+            metavar="TOML",
+            is_eager=True,
+            callback=use_config,
+            help="Options from [compile] of a file; by default of the nearest nmc.toml or pyproject.toml.",
         ),
     ] = None,
     stop_after: Annotated[str | None, typer.Option(metavar="PASS", help="Stop there; no bundle.")] = None,

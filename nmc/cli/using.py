@@ -130,7 +130,11 @@ def diff(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="TOML", help="More gates, from [gates] of a file.")
+        Path | None,
+        typer.Option(
+            metavar="TOML",
+            help="More gates, from [gates] of a file; by default of the nearest nmc.toml or pyproject.toml.",
+        ),
     ] = None,
     junit: JunitOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write there instead of stdout.")] = None,

@@ -12,7 +12,7 @@ from nmc.cli import app, main
 from nmc.errors import CATALOGUE
 
 COMMANDS = ["demo", "compile", "run", "evaluate", "verify", "report", "diff", "check", "chips", "fit"]
-COMMANDS += ["export", "doctor", "explain", "sweep", "neurobench", "analyse"]
+COMMANDS += ["export", "doctor", "explain", "sweep", "neurobench", "config", "analyse"]
 
 
 def test_the_commands_are_there() -> None:
