@@ -30,8 +30,10 @@ if TYPE_CHECKING:
         run_float,
         verify,
     )
+    from nmc.errors import NmcError
 
 __all__ = [
+    "NmcError",
     "__version__",
     "analyse",
     "aware",
@@ -55,7 +57,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from nmc import api
+        from nmc import api, errors
 
-        return getattr(api, name)
+        return getattr(errors if name == "NmcError" else api, name)
     raise AttributeError(f"module 'nmc' has no attribute {name!r}")

@@ -23,17 +23,17 @@ from nmc.constraints import load_constraints
 from nmc.errors import NmcError
 from nmc.evaluation import evaluate
 from nmc.frontend import float_engine
-from nmc.frontend.builder import build, is_builder, load_builder
+from nmc.frontend.builder import build, is_builder
 from nmc.frontend.conversion.method import Method, for_chip
 from nmc.frontend.convert import convert as to_spiking
 from nmc.frontend.lint import Finding, check_file
 from nmc.frontend.lower import lower
 from nmc.frontend.netfile import is_net
-from nmc.frontend.nir_read import load_nir
 from nmc.frontend.nir_write import write_nir
-from nmc.frontend.opgraph import Input, OpGraph
+from nmc.frontend.opgraph import OpGraph
 from nmc.frontend.slayer import load_net
 from nmc.ir import Encoding, Network, Stage
+from nmc.models import encoding_of, load
 from nmc.partition.check import check_mapping
 from nmc.partition.constrained import check_constraints
 from nmc.partition.fit import Fit
@@ -76,70 +76,22 @@ __all__ = [
 Joins = Literal["auto", "distribute", "relay"]
 
 
-def load(
-    model: str | Path | OpGraph,
-    profile: str | None = None,
-    dt: float | None = None,
-    *,
-    weights: str | Path | None = None,
-    steps: int | None = None,
-) -> OpGraph:
-    """Read a model into an op graph; a graph is passed on.
-
-    Args:
-        model: path of a ``.nir`` file, ``file.py:function`` that builds a torch module or a graph (which
-            runs that file; see ``frontend.builder``), or a graph.
-        profile: the framework that the weights were trained in, where the file does not say.
-        dt: seconds per step, where the file does not say.
-        weights: a safetensors file for the module that a function builds.
-        steps: T, where a module does not say.
-
-    Raises:
-        NmcError: NMC-F*, NMC-G* for files and graphs that cannot be read, NMC-U02 for options that do not
-            belong to the kind of model.
-    """
-    if isinstance(model, str | Path) and is_builder(model):
-        if profile is not None:
-            raise NmcError("NMC-U02", "profile", "given for a module, which says what it is", "leave it out")
-        return load_builder(model, weights, steps)
-    if weights is not None:
-        raise NmcError("NMC-U02", "weights", "given without a builder", "give the model as file.py:function")
-    if isinstance(model, OpGraph):
-        return model
-    if is_net(model):
-        remedy = f"compile it as it is: nmc compile {model} -o model.nmc"
-        raise NmcError("NMC-U02", str(model), "holds a chip's integers, no float network", remedy)
-    return load_nir(Path(model), profile, dt)
-
-
 def export(
     model: str | Path | OpGraph | Any,
     path: str | Path,
-    *,
-    input_shape: Sequence[int] | None = None,
-    steps: int | None = None,
     **options: Any,
 ) -> None:
     """Write a model as a NIR file: standard primitives for every reader, all semantics for nmc.
 
     Args:
-        model: see ``load``; or a torch module, together with ``input_shape``.
+        model: see ``load``.
         path: of the file.
-        input_shape: of one sample in one step, without batch and time.
-        steps: T, where the model does not say.
-        options: of ``load``, or of ``frontend.trace.trace`` for a module.
+        options: of ``load``.
 
     Raises:
-        NmcError: NMC-G05 for what NIR cannot say, NMC-W01 when the file cannot be written, those of ``load``
-            and ``trace``.
+        NmcError: NMC-G05 for what NIR cannot say, NMC-W01 when the file cannot be written, those of ``load``.
     """
-    if input_shape is None:
-        graph = load(model, steps=steps, **options)
-    else:
-        from nmc.frontend.trace import trace  # heavy, and only modules need it
-
-        graph = trace(model, input_shape, steps=steps, **options)
-    write_nir(graph, path)
+    write_nir(load(model, **options), path)
 
 
 def convert(
@@ -182,7 +134,7 @@ def convert(
 
 
 def compile(
-    model: str | Path | OpGraph | Network,
+    model: str | Path | OpGraph | Network | Any,
     chip: str | Chip = "loihi2",
     data: npt.ArrayLike | None = None,
     *,
@@ -190,6 +142,7 @@ def compile(
     dt: float | None = None,
     weights: str | Path | None = None,
     steps: int | None = None,
+    input_shape: Sequence[int] | None = None,
     weight_bits: int = 8,
     granularity: Granularity = "layer",
     layer_bits: Mapping[str, int] | None = None,
@@ -203,9 +156,9 @@ def compile(
     """Compile a model for a chip.
 
     Args:
-        model, profile, dt, weights: see ``load``; or a ``.net`` file of lava-dl, or a QUANTIZED network as
-            ``AwareNetwork.export`` gives it: their numbers are kept (then all options about bits, joins and
-            encoding are their own; only a ``.net`` file takes ``steps``).
+        model, profile, dt, weights, input_shape: see ``load``; or a ``.net`` file of lava-dl, or a QUANTIZED
+            network as ``AwareNetwork.export`` gives it: their numbers are kept (then all options about bits,
+            joins and encoding are their own; only a ``.net`` file takes ``steps``).
         chip: name of a chip that ships with nmc, path of a chip file, or a Chip.
         data: calibration samples, (N, *shape) frames or (N, T, *shape) trains; at most 256 are used.
         steps: T; by default what the file says.
@@ -232,11 +185,10 @@ def compile(
     precision = Precision(weight_bits, granularity, layer_bits or {})
     if is_net(model):
         model = _integers(model, steps, profile=profile, dt=dt, weights=weights, encoding=encoding)
-    if weights is not None and not isinstance(model, Network):
-        model = load(model, profile, dt, weights=weights, steps=steps)
     # Calibration data count as a set: the bundle's bytes must not depend on their order.
     samples = None if data is None else calibrate.canonical(np.asarray(data))
-    network, origin = _lowered(model, target, samples, profile, dt, steps, joins, encoding)
+    read_as = {"profile": profile, "dt": dt, "weights": weights, "input_shape": input_shape}
+    network, origin = _lowered(model, target, samples, steps, joins, encoding, **read_as)
     calibration = None if samples is None else samples.astype(np.float64)
     passes = pipeline(target, calibration, precision, optimize)
     if isinstance(model, Network):
@@ -260,12 +212,14 @@ def compile(
 
 
 def fit(
-    model: str | Path | OpGraph,
+    model: str | Path | OpGraph | Any,
     chip: str | Chip = "loihi2",
     *,
     profile: str | None = None,
     dt: float | None = None,
+    weights: str | Path | None = None,
     steps: int | None = None,
+    input_shape: Sequence[int] | None = None,
     weight_bits: int = 8,
     joins: Joins = "auto",
     encoding: Encoding | None = None,
@@ -278,38 +232,37 @@ def fit(
     Raises:
         NmcError: for a model that cannot be read or that no chip could run; not for one that does not fit.
     """
+    graph = load(model, profile, dt, weights=weights, steps=steps, input_shape=input_shape)
     known = None if isinstance(chip, Chip) else load_constraints(chip)
     if known is not None:
-        return check_constraints(load(model, profile, dt), known)
+        return check_constraints(graph, known)
     target = chip if isinstance(chip, Chip) else load_chip(chip)
-    graph = load(model, profile, dt)
     t = check_steps(steps if steps is not None else graph.steps)
     return fitting.fit(
         graph,
         fitting.Setting(
-            target, t, encoding or _encoding(graph, None), weight_bits, None if joins == "auto" else joins
+            target, t, encoding or encoding_of(graph, None), weight_bits, None if joins == "auto" else joins
         ),
     )
 
 
 def _lowered(
-    model: str | Path | OpGraph | Network,
+    model: str | Path | OpGraph | Network | Any,
     target: Chip,
     samples: npt.NDArray[Any] | None,
-    profile: str | None,
-    dt: float | None,
     steps: int | None,
     joins: Joins,
     encoding: Encoding | None,
+    **read_as: Any,
 ) -> tuple[Network, dict[str, Any]]:
-    """The FLOAT network of a model (or the network itself), and how it was made."""
+    """The FLOAT network of a model (or the network itself), and how it was made; ``read_as``: of ``load``."""
     if isinstance(model, Network):
         if model.stage is not Stage.QUANTIZED:
             raise NmcError("NMC-U02", model.name, f"is a {model.stage.name} network", "give a QUANTIZED one")
         return model, {"steps": model.steps, "joins": "", "encoding": "", "profile": ""}
-    graph = load(model, profile, dt)
+    graph = load(model, steps=steps, data=samples, **read_as)
     t = check_steps(steps if steps is not None else graph.steps)
-    kind = encoding or _encoding(graph, samples)
+    kind = encoding or encoding_of(graph, samples)
     lowering = ("relay" if target.payload_bits else "distribute") if joins == "auto" else joins
     network = lower(graph, t, lowering, kind)
     return network, {"steps": t, "joins": lowering, "encoding": kind.value, "profile": graph.profile}
@@ -324,7 +277,7 @@ def _integers(path: Any, steps: int | None, **options: object) -> Network:
 
 
 def aware(
-    model: str | Path | OpGraph,
+    model: str | Path | OpGraph | Any,
     chip: str | Chip,
     data: npt.ArrayLike,
     *,
@@ -348,13 +301,13 @@ def aware(
 
     target = chip if isinstance(chip, Chip) else load_chip(chip)
     samples = np.asarray(data)
-    network, _ = _lowered(model, target, samples, profile, dt, steps, joins, encoding)
+    network, _ = _lowered(model, target, samples, steps, joins, encoding, profile=profile, dt=dt)
     precision = Precision(weight_bits, granularity, layer_bits or {})
     return make(network, target, samples.astype(np.float64), precision)
 
 
 def analyse(
-    model: str | Path | OpGraph, chip: str | Chip, data: npt.ArrayLike, x: npt.ArrayLike, **options: Any
+    model: str | Path | OpGraph | Any, chip: str | Chip, data: npt.ArrayLike, x: npt.ArrayLike, **options: Any
 ) -> tuple[LayerFit, ...]:
     """Compare the float network with its integers on ``x``, layer by layer, the worst first.
 
@@ -367,12 +320,6 @@ def analyse(
     compile(model, chip, data, stop_after="prove-ranges", **options)
     engine = engine_by_name("auto")
     return compare_layers(stages["balance"], stages["prove-ranges"], np.asarray(x, np.float64), engine)
-
-
-def _encoding(graph: OpGraph, data: npt.NDArray[Any] | None) -> Encoding:
-    """Trains when the data have one axis more than frames would have."""
-    shapes = [op.shape for op in graph.nodes.values() if isinstance(op, Input)]
-    return Encoding.SPIKES if data is not None and data.ndim == len(shapes[0]) + 2 else Encoding.GRADED
 
 
 def read(path: str | Path) -> Bundle:
@@ -392,12 +339,11 @@ class FloatResult:
     classes: npt.NDArray[np.int64]
 
 
-def run_float(model: str | Path | OpGraph, x: npt.ArrayLike, steps: int | None = None) -> FloatResult:
+def run_float(model: str | Path | OpGraph | Any, x: npt.ArrayLike, steps: int | None = None) -> FloatResult:
     """Run the op graph in float64: what the framework computes, before any integer."""
-    graph = load(model)
-    result = float_engine.run(
-        graph, np.asarray(x, np.float64), check_steps(steps if steps is not None else graph.steps)
-    )
+    samples = np.asarray(x, np.float64)
+    graph = load(model, steps=steps, data=samples)
+    result = float_engine.run(graph, samples, check_steps(steps if steps is not None else graph.steps))
     output = result.output.reshape(len(result.output), -1)
     return FloatResult(output, output.argmax(axis=1))
 
@@ -456,17 +402,12 @@ def neurobench(
         profile, dt, steps: see ``load``.
     """
     labels = None if y is None else np.asarray(y, np.int64)
-    if isinstance(model, str | Path | OpGraph):
-        return measure(load(model, profile, dt, steps=steps), x, labels, steps)
-    from nmc.frontend.trace import trace  # heavy, and only modules need it
-
     samples = None if x is None else np.asarray(x)
+    graph = load(model, profile, dt, steps=steps, data=samples)
+    if isinstance(model, str | Path | OpGraph):
+        return measure(graph, x, labels, steps)
     parameters = [one.numel() for one in model.parameters()]
     held = [one.numel() * one.element_size() for one in (*model.parameters(), *model.buffers())]
-    if samples is None:
-        raise NmcError("NMC-U02", "x", "a module is traced with a sample", "give x")
-    shape = samples.shape[2:] if steps is not None and samples.shape[1] == steps else samples.shape[1:]
-    graph = trace(model, shape, steps=steps)
     return measure(graph, samples, labels, steps, (sum(parameters), sum(held)))
 
 

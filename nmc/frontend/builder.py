@@ -17,7 +17,7 @@ from nmc.frontend.opgraph import OpGraph
 from nmc.frontend.safetensors import read_safetensors
 from nmc.ir import Shape
 
-CONTRACT = "return an OpGraph, a module with an attribute input_shape, or (module, input_shape)"
+CONTRACT = "return an OpGraph, a torch module, or (module, input_shape)"
 
 
 def is_builder(model: str | os.PathLike[str]) -> bool:
@@ -25,48 +25,36 @@ def is_builder(model: str | os.PathLike[str]) -> bool:
     return ".py:" in os.fspath(model)
 
 
-def load_builder(
-    model: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None, steps: int | None = None
-) -> OpGraph:
-    """The op graph of what ``file.py:function`` builds; modules are put into eval mode and traced.
+def build(
+    model: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None
+) -> OpGraph | tuple[Any, Shape | None]:
+    """What ``file.py:function`` builds: a graph, or a module in eval mode with its weights.
 
     Args:
         model: ``file.py:function``; the function takes no arguments and obeys ``CONTRACT``.
         weights: a safetensors file that holds the module's whole state dict.
-        steps: T, where the module does not say.
+
+    Returns:
+        The graph; or the module and the shape of one sample in one step, None where the function does not
+        say it (``(module, input_shape)``) and the module has no attribute ``input_shape``.
 
     Raises:
         NmcError: NMC-F01 for a file that is not there, NMC-U03 for a function that is not in it, NMC-G05 for
-            a function that fails or returns something else, NMC-F04 for weights that do not fit, and those
-            of ``trace``.
+            a function that fails or returns something else, NMC-F04 for weights that do not fit.
     """
-    built = build(model, weights)
-    if isinstance(built, OpGraph):
-        return built
-    from nmc.frontend.trace import trace  # heavy, and only modules need it
-
-    module, shape = built
-    return trace(module, shape, steps=steps)
-
-
-def build(
-    model: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None
-) -> OpGraph | tuple[Any, Shape]:
-    """What ``file.py:function`` builds: a graph, or a module in eval mode with its weights and the shape of
-    one sample in one step. Arguments and errors as of ``load_builder``."""
     built = _build(model)
     if isinstance(built, OpGraph):
         if weights is not None:
             raise NmcError("NMC-U02", "weights", "given, but the function builds a graph", "leave them out")
         return built
     module, shape = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
-    shape = getattr(module, "input_shape", None) if shape is None else shape
-    if shape is None or not hasattr(module, "state_dict"):
+    if not hasattr(module, "state_dict"):
         raise NmcError("NMC-G05", os.fspath(model), f"returned a {type(built).__name__}", CONTRACT)
     module.eval()
     if weights is not None:
         _load_state(module, weights)
-    return module, tuple(shape)
+    shape = getattr(module, "input_shape", None) if shape is None else shape
+    return module, None if shape is None else tuple(shape)
 
 
 def _build(model: str | os.PathLike[str]) -> Any:

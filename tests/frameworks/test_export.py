@@ -14,7 +14,6 @@ import nmc  # noqa: E402
 from nmc.frontend import opgraph as og  # noqa: E402
 from nmc.frontend.float_engine import run  # noqa: E402
 from nmc.frontend.nir_write import DT, write_nir  # noqa: E402
-from nmc.frontend.trace import trace  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 SHAPE = (2, 6, 6)
@@ -47,7 +46,7 @@ def test_a_module_and_its_export_compile_to_the_same_bytes(tmp_path):
     path = tmp_path / "model.nir"
     nmc.export(module, path, input_shape=SHAPE, steps=4)
     x = np.random.default_rng(0).integers(0, 2, (2, 4, *SHAPE))
-    direct, again = (nmc.compile(m, "loihi2", data=x) for m in (trace(module, SHAPE, steps=4), path))
+    direct, again = (nmc.compile(m, "loihi2", data=x, steps=4) for m in (module, path))
     direct.save(tmp_path / "direct.nmc")
     again.save(tmp_path / "again.nmc")
     assert (tmp_path / "direct.nmc").read_bytes() == (tmp_path / "again.nmc").read_bytes()
@@ -65,8 +64,7 @@ def test_every_architecture_compiles_to_the_same_bytes(architecture, tmp_path):
     nmc.export(module, path, input_shape=snn_nets.SHAPE, steps=4)
     assert isinstance(nir.read(path), nir.NIRGraph)
     x = np.random.default_rng(0).integers(0, 2, (1, 4, *snn_nets.SHAPE))
-    graph = trace(module, snn_nets.SHAPE, steps=4)
-    direct, again = (nmc.compile(model, "lava-cpu", data=x) for model in (graph, path))
+    direct, again = (nmc.compile(model, "lava-cpu", data=x, steps=4) for model in (module, path))
     direct.save(tmp_path / "direct.nmc")
     again.save(tmp_path / "again.nmc")
     assert (tmp_path / "direct.nmc").read_bytes() == (tmp_path / "again.nmc").read_bytes()

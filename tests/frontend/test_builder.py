@@ -9,7 +9,7 @@ from tensorfiles import safetensors
 import nmc
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
-from nmc.frontend.builder import is_builder, load_builder
+from nmc.frontend.builder import is_builder
 from nmc.frontend.safetensors import read_safetensors
 
 GRAPH = """
@@ -52,7 +52,7 @@ def model(tmp_path):
 
 
 def test_a_builder_of_graphs(model):
-    graph = load_builder(f"{model}:build")
+    graph = nmc.load(f"{model}:build")
     assert isinstance(graph, og.OpGraph)
     assert is_builder(f"{model}:build")
     assert not is_builder(model)
@@ -85,7 +85,7 @@ def test_weights_that_do_not_fit(tmp_path, tensors, message):
     path = tmp_path / "module.py"
     path.write_text(MODULE)
     with pytest.raises(NmcError, match=f"NMC-F04 .*{message}"):
-        load_builder(f"{path}:build", safetensors(tmp_path / "w.safetensors", tensors))
+        nmc.load(f"{path}:build", weights=safetensors(tmp_path / "w.safetensors", tensors))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_weights_that_do_not_fit(tmp_path, tensors, message):
 )
 def test_functions_that_build_nothing(model, function, message):
     with pytest.raises(NmcError, match=message):
-        load_builder(f"{model}:{function}")
+        nmc.load(f"{model}:{function}")
 
 
 def test_weights_of_another_kind(tmp_path):
