@@ -38,6 +38,12 @@ COMMANDS: tuple[tuple[Callable[..., object], str, str], ...] = (
 """Every command with its name and the example that its help shows, in the order of ``nmc --help``."""
 
 
+EPILOG = """Example: nmc demo; then what it says to try next.
+
+Exit codes: 0 ok, 1 gate or verification failed, 2 usage, 3 bad input, 4 does not fit the chip, 5 engine not
+available, 6 cannot write or out of memory, 70 internal error, 130 interrupted."""
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         print(f"nmc {__version__}")
@@ -52,13 +58,13 @@ def _global(
         bool, typer.Option("--traceback", help="Show the Python traceback of a failure; allowed anywhere.")
     ] = False,
 ) -> None:
-    """Exit codes: 0 ok, 1 gate or verification failed, 2 usage, 3 bad input, 4 does not fit the chip,
-    5 engine not available, 6 cannot write or out of memory, 70 internal error, 130 interrupted."""
+    """What stands before a command."""
 
 
 def _application() -> typer.Typer:
     result = typer.Typer(
         help="Compile trained spiking networks to Loihi-class chips, run them bit-exactly, report the cost.",
+        epilog=EPILOG,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nmc.cli.options import (
+    ChipOption,
     DtOption,
     ExportKind,
     ForceOption,
@@ -44,7 +45,7 @@ def demo(
 def compile_(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir or .net file, or file.py:function.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The bundle to write.")] = None,
-    chip: Annotated[str, typer.Option(help="A chip's name (nmc chips) or a chip file.")] = "loihi2",
+    chip: ChipOption = "loihi2",
     profile: ProfileOption = None,
     dt: DtOption = None,
     weights: WeightsOption = None,
@@ -126,9 +127,7 @@ def compile_(
 
 def fit(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file.")],
-    chip: Annotated[
-        str, typer.Option(help="A chip's name (nmc chips), with :board, or a chip file.")
-    ] = "loihi2",
+    chip: ChipOption = "loihi2",
     profile: ProfileOption = None,
     dt: DtOption = None,
     steps: StepsOption = None,
@@ -195,7 +194,7 @@ def sweep(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file.")],
     samples: Annotated[Path, typer.Option("--input", "-i", metavar="NPZ", help="x, and y for accuracy.")],
     calibration: Annotated[Path | None, typer.Option(metavar="NPZ", help="Samples x, (N, ...).")] = None,
-    chip: Annotated[str, typer.Option(help="A chip's name (nmc chips) or a chip file.")] = "loihi2",
+    chip: ChipOption = "loihi2",
     weight_bits: Annotated[str, typer.Option(metavar="RANGE", help="Such as 2..8 or 4,8.")] = "2..8",
     steps: Annotated[
         str | None, typer.Option(metavar="RANGE", help="Such as 4,8; by default what the model says.")
@@ -230,7 +229,7 @@ def analyse(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file.")],
     samples: Annotated[Path, typer.Option("--input", "-i", metavar="NPZ", help="x, and y for accuracy.")],
     calibration: Annotated[Path | None, typer.Option(metavar="NPZ", help="Samples x, (N, ...).")] = None,
-    chip: Annotated[str, typer.Option(help="A chip's name (nmc chips) or a chip file.")] = "loihi2",
+    chip: ChipOption = "loihi2",
     weight_bits: Annotated[int, typer.Option(help="Bits per weight, 1 to 8.")] = 8,
     granularity: GranularityOption = Granularity.LAYER,
     layer_bits: Annotated[str, typer.Option(metavar="LAYER=BITS,...", help="Bits of single layers.")] = "",

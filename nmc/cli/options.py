@@ -10,8 +10,30 @@ import typer
 
 from nmc.console import Format
 
+
+def chip_names(incomplete: str) -> list[str]:
+    """Chips, and boards as ``chip:board``, that start like that: for the shell."""
+    from nmc.chip import chip_names as known
+    from nmc.chip import load_chip
+
+    chips = [load_chip(name) for name in known()]
+    boards = [f"{chip.name}:{board.name}" for chip in chips for board in chip.boards]
+    return [name for name in (*known(), *boards) if name.startswith(incomplete)]
+
+
+def engine_names(incomplete: str) -> list[str]:
+    """Engines that start like that: for the shell."""
+    from nmc.backends.engines import NAMES
+
+    return [name for name in ("auto", *NAMES) if name.startswith(incomplete)]
+
+
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How the result is printed.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing file of another kind.")]
+ChipOption = Annotated[
+    str,
+    typer.Option(help="A chip's name (nmc chips), with :board, or a chip file.", autocompletion=chip_names),
+]
 StepsOption = Annotated[int | None, typer.Option(metavar="T", help="Time steps per sample.")]
 JunitOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the checks as JUnit XML too.")]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle that nmc compile wrote.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nmc.cli.options import BundleArgument, ForceOption, FormatOption, JunitOption, StepsOption
+from nmc.cli.options import BundleArgument, ForceOption, FormatOption, JunitOption, StepsOption, engine_names
 from nmc.console import Format, emit
 from nmc.errors import EXIT_OK, NmcError
 
@@ -15,7 +15,10 @@ from nmc.errors import EXIT_OK, NmcError
 def run(
     model: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle; a model with --engine float.")],
     samples: Annotated[Path, typer.Option("--input", "-i", metavar="NPZ", help="x, and y if known.")],
-    engine: Annotated[str, typer.Option(help="auto, reference, native, torch, lava, ... or float.")] = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(help="auto, reference, native, torch, lava, ... or float.", autocompletion=engine_names),
+    ] = "auto",
     steps: StepsOption = None,
     record: Annotated[str, typer.Option(metavar="LAYER,...", help="Layers to keep, or all.")] = "",
     out: Annotated[
@@ -37,7 +40,9 @@ def run(
 def evaluate(
     bundle: BundleArgument,
     samples: Annotated[Path, typer.Option("--input", "-i", metavar="NPZ", help="x, and y for accuracy.")],
-    engine: Annotated[str, typer.Option(help="auto, reference, native, torch, lava, ...")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="auto, reference, native, torch, lava, ...", autocompletion=engine_names)
+    ] = "auto",
     steps: StepsOption = None,
     journal: Annotated[
         Path | None,
@@ -57,7 +62,11 @@ def evaluate(
 def verify(
     bundle: BundleArgument,
     against: Annotated[
-        str, typer.Option(help="The engine to compare with, or golden: what the bundle itself holds.")
+        str,
+        typer.Option(
+            help="The engine to compare with, or golden: what the bundle itself holds.",
+            autocompletion=engine_names,
+        ),
     ] = "lava-inprocess",
     runtime: Annotated[
         bool, typer.Option("--runtime", help="Compare with Lava's runtime: --against lava.")

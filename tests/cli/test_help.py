@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 
 import pytest
 
+from nmc.cli import COMMANDS as EXAMPLES
 from nmc.cli import app, main
-from nmc.errors import CATALOGUE
+from nmc.errors import CATALOGUE, EXIT_DOES_NOT_FIT, EXIT_INTERRUPTED, EXIT_NO_ENGINE, EXIT_OK
 
 COMMANDS = ["demo", "compile", "run", "evaluate", "verify", "report", "diff", "check", "chips", "fit"]
 COMMANDS += ["export", "doctor", "explain", "sweep", "neurobench", "config", "analyse"]
@@ -25,6 +27,28 @@ def test_the_commands_are_there() -> None:
 def test_every_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"Example: nmc {command}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(("name", "example"), [(name, example) for _, name, example in EXAMPLES])
+def test_every_example_is_understood(name: str, example: str) -> None:
+    """The parser takes it: no option in it is unknown, none that is needed is missing."""
+    import typer
+
+    words = shlex.split(example)
+    assert words[:2] == ["nmc", name]
+    command = typer.main.get_command(app)
+    with command.make_context("nmc", words[1:], resilient_parsing=True) as context:
+        command.commands[name].make_context(name, words[2:], parent=context)
+
+
+def test_the_help_of_nmc_itself_has_an_example_and_the_exit_codes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Example: nmc demo" in shown
+    for status in (EXIT_OK, EXIT_NO_ENGINE, EXIT_DOES_NOT_FIT, EXIT_INTERRUPTED):
+        assert f" {status} " in shown.partition("Exit codes:")[2]
 
 
 def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
