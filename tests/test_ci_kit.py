@@ -153,3 +153,25 @@ def test_refusals_become_annotations_on_github(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("::error title=nmc::NMC-F01 100%25")
+
+
+def test_the_pre_commit_hook_checks_model_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = (SAMPLE.parents[1] / ".pre-commit-hooks.yaml").read_text()
+    (hook,) = re.findall(r"^- id: (.+)$", manifest, re.MULTILINE)
+    said = dict(re.findall(r"^  (\w+): (.+)$", manifest, re.MULTILINE))
+    # What the sample repository asks for is what nmc offers, at the version that it has.
+    wanted = (SAMPLE / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"- id: (.+)$", wanted, re.MULTILINE) == [hook]
+    assert f"rev: v{nmc.__version__}" in wanted
+    takes = [
+        name for name in ("a/b.nir", "c.net", "d.nmc", "e.nirx", "f.py") if re.search(said["files"], name)
+    ]
+    assert takes == ["a/b.nir", "c.net", "d.nmc"]
+    # pre-commit calls the entry with the names of all files that are committed.
+    program, *arguments = shlex.split(said["entry"])
+    assert program == "nmc"
+    bad = tmp_path / "bad.nir"
+    bad.write_text("no model")
+    assert main([*arguments, str(SAMPLE / "model.nir")]) == 0
+    assert main([*arguments, str(SAMPLE / "model.nir"), str(bad)]) == 3
+    assert "bad.nir" in capsys.readouterr().out
