@@ -92,6 +92,7 @@ class _Plan:
                 "NMC-E01", "native", f"this CPU cannot run the {isa} kernels", "unset NMC_NATIVE_ISA"
             )
         weakref.finalize(self, library.nmc_plan_free, self.handle)
+        self.updated = {p.name: p.size * isinstance(p.neuron, FixedNeuron) for p in network.populations}
         self.host_macs = {projection.name: self._host_macs(projection) for projection in network.projections}
 
     def _host_macs(self, projection: Projection) -> int:
@@ -114,6 +115,10 @@ class _Arrays:
     v: Int32Array | None = None
     total: IntArray | None = None
     final_v: Int32Array | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return self.spikes is not None or self.total is not None or self.final_v is not None
 
     def result(self, first: int) -> abi.Result:
         """Pointers to the entries of sample ``first`` and after."""
@@ -192,7 +197,10 @@ class _Run:
         )
 
     def _call(self, first: int, images: int) -> None:
-        results = (abi.Result * len(self.arrays))(*(a.result(first) for a in self.arrays.values()))
+        results = (abi.Result * len(self.arrays))()
+        for index, arrays in enumerate(self.arrays.values()):
+            if arrays.wanted:
+                results[index] = arrays.result(first)
         x = self.x[first:]
         status = self.plan.library.nmc_plan_run(
             self.plan.handle,
@@ -235,8 +243,7 @@ class _Run:
             self.network.populations, self.counters["spikes"], self.counters["grades"], strict=True
         ):
             counts.spikes[population.name], counts.grades[population.name] = int(spikes), int(grades)
-            updates = population.size * self.samples * self.steps
-            counts.updates[population.name] = updates if isinstance(population.neuron, FixedNeuron) else 0
+            counts.updates[population.name] = self.plan.updated[population.name] * self.samples * self.steps
         for projection, synops, graded in zip(
             self.network.projections, self.counters["synops"], self.counters["graded_synops"], strict=True
         ):

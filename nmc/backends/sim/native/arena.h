@@ -29,6 +29,26 @@ class Bytes {
   std::unique_ptr<uint8_t, Free> data_;
 };
 
+// Allocates whole cache lines, so that what one thread counts is never on a line that another one writes.
+template <class T>
+struct WholeLines {
+  using value_type = T;
+  WholeLines() = default;
+  template <class U>
+  WholeLines(const WholeLines<U> &) {}
+  T *allocate(size_t count) {
+    void *data = aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64);
+    if (!data) throw std::bad_alloc();
+    return static_cast<T *>(data);
+  }
+  void deallocate(T *data, size_t) { free(data); }
+  bool operator==(const WholeLines &) const { return true; }
+  bool operator!=(const WholeLines &) const { return false; }
+};
+
+template <class T>
+using OwnLines = std::vector<T, WholeLines<T>>;
+
 class Arena {
  public:
   Arena() = default;

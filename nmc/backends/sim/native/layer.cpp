@@ -11,6 +11,8 @@ namespace nmc {
 namespace {
 
 constexpr size_t kStripBytes = 16384;  // currents of a strip: half of a small L1 cache
+constexpr int kStripsPerThread = 24;
+constexpr int kLeastSites = 3;
 constexpr int kFireSites = 8;
 constexpr int kMergedColumns = 8;      // images are merged into one strip while their rows are shorter than this
 
@@ -55,11 +57,12 @@ class Layer {
     const Population &p = population_;
     if (is_byte_sum()) return add_maps();
     take_scratch();
-    const int64_t per_block = static_cast<int64_t>(groups_) * p.height;
+    const int64_t per_group = static_cast<int64_t>(p.height) * strips_per_row(), per_block = groups_ * per_group;
     job_.team.each(per_block * static_cast<int64_t>(p.blocks.size()), [&](int64_t task, int worker) {
-      const int64_t in_block = task % per_block;
-      row(task / per_block, static_cast<int>(in_block / p.height), static_cast<int>(in_block % p.height),
-          scratch_[worker], job_.tallies[worker]);
+      const int64_t in_block = task % per_block, in_group = in_block % per_group;
+      part_of_row(task / per_block, static_cast<int>(in_block / per_group),
+                  static_cast<int>(in_group / strips_per_row()), static_cast<int>(in_group % strips_per_row()),
+                  scratch_[worker], job_.tallies[worker]);
     });
     give_scratch();
   }
@@ -129,10 +132,21 @@ class Layer {
     });
   }
 
+  int row_sites() const { return population_.width * group_size_; }
+  int strips_per_row() const { return (row_sites() + strip_sites_ - 1) / strip_sites_; }
+
+  // Sites of a strip so that there are enough strips for the threads to finish at nearly the same time.
+  int sites_for_threads() const {
+    if (job_.team.size() == 1) return row_sites();
+    const int64_t rows = static_cast<int64_t>(population_.blocks.size()) * groups_ * population_.height;
+    const int64_t per_row = (kStripsPerThread * job_.team.size() + rows - 1) / rows;
+    return std::max<int>(kLeastSites, static_cast<int>((row_sites() + per_row - 1) / per_row));
+  }
+
   void take_scratch() {
     const int widest = population_.blocks.front().width;
     strip_sites_ = std::max<int>(1, kStripBytes / (static_cast<size_t>(current_steps_) * widest * sizeof(int32_t)));
-    strip_sites_ = std::min(strip_sites_, population_.width * group_size_);
+    strip_sites_ = std::min({strip_sites_, row_sites(), sites_for_threads()});
     size_t list = 0, segments = 0, refs = 0;
     for (const std::vector<Feed> *feeds : {&feeds_, &host_feeds_})
       for (const Feed &feed : *feeds) {
@@ -163,22 +177,19 @@ class Layer {
         plan_.arena.give(buffer);
   }
 
-  // One output row of one block, of all images of a group; sites are ordered by column, then image.
-  void row(int64_t block_index, int group, int y, const Scratch &scratch, Tally &tally) const {
-    const int first = group * group_size_, last = std::min(job_.images, first + group_size_);
-    int32_t *images = scratch.sites, *columns = scratch.sites + strip_sites_;
-    int count = 0;
-    for (int x = 0; x < population_.width; x++) {
-      for (int image = first; image < last; image++) {
-        images[count] = image;
-        columns[count++] = x;
-        if (count < strip_sites_ && !(x == population_.width - 1 && image == last - 1)) continue;
-        Strip strip = {count, current_steps_, population_.blocks[block_index].width, y, images, columns,
-                       scratch.currents, false};
-        one_strip(block_index, group, strip, scratch, tally);
-        count = 0;
-      }
+  // One strip of an output row of one block; the sites of all images of a group are ordered by column, then image.
+  void part_of_row(int64_t block_index, int group, int y, int part, const Scratch &scratch, Tally &tally) const {
+    const int first_image = group * group_size_, images = std::min(group_size_, job_.images - first_image);
+    const int first = part * strip_sites_, last = std::min(first + strip_sites_, population_.width * images);
+    if (first >= last) return;  // the last group may hold fewer images
+    int32_t *image_of = scratch.sites, *column_of = scratch.sites + strip_sites_;
+    for (int site = first; site < last; site++) {
+      image_of[site - first] = first_image + site % images;
+      column_of[site - first] = site / images;
     }
+    Strip strip = {last - first, current_steps_, population_.blocks[block_index].width, y, image_of, column_of,
+                   scratch.currents, false};
+    one_strip(block_index, group, strip, scratch, tally);
   }
 
   void one_strip(int64_t b, int group, Strip &strip, const Scratch &scratch, Tally &tally) const {

@@ -73,7 +73,7 @@ void count_wide_row(const int32_t *row, const Population &p, int64_t *events, in
 constexpr int kColumnChannels = 1 << 17;
 
 template <class A>
-int64_t weighted(const std::vector<A> &counts, const std::vector<int32_t> &weights) {
+int64_t weighted(const OwnLines<A> &counts, const std::vector<int32_t> &weights) {
   int64_t sum = 0;
   for (size_t i = 0; i < counts.size(); i++) sum += static_cast<int64_t>(counts[i]) * weights[i];
   return sum;
@@ -81,8 +81,7 @@ int64_t weighted(const std::vector<A> &counts, const std::vector<int32_t> &weigh
 
 // One row of one image over all steps. C: int32 for bytes, int64 for wide payloads.
 template <class C>
-void tally_row(const Plan &plan, Map &map, int image, int y, std::vector<C> &events, std::vector<C> &grades,
-               Tally &tally) {
+void tally_row(const Plan &plan, Map &map, int image, int y, OwnLines<C> &events, OwnLines<C> &grades, Tally &tally) {
   const Population &p = *map.population;
   const bool binary = p.max_payload <= 1 && !p.wide;
   const auto take = [&] {
@@ -129,8 +128,8 @@ std::vector<Tally> count_map(const Plan &plan, Map &map, Team &team) {
   const Population &p = *map.population;
   std::vector<Tally> tallies(team.size(), Tally(p, map.images));
   const size_t width = p.width, workers = team.size();
-  std::vector<std::vector<int32_t>> narrow(2 * workers, std::vector<int32_t>(p.wide ? 0 : width));
-  std::vector<std::vector<int64_t>> wide(2 * workers, std::vector<int64_t>(p.wide ? width : 0));
+  std::vector<OwnLines<int32_t>> narrow(2 * workers, OwnLines<int32_t>(p.wide ? 0 : width));
+  std::vector<OwnLines<int64_t>> wide(2 * workers, OwnLines<int64_t>(p.wide ? width : 0));
   map.row_events.assign(map.row_count(), 0);
   map.row_grades.assign(map.row_count(), 0);
   team.each(static_cast<int64_t>(map.images) * p.height, [&](int64_t task, int worker) {

@@ -30,8 +30,8 @@ struct Lists {
 // What is counted of one population, by one worker.
 struct Tally {
   Tally(const Population &population, int images);
-  std::vector<int64_t> image_events, image_grades;
-  std::vector<int64_t> synops, graded;  // per outgoing projection
+  OwnLines<int64_t> image_events, image_grades;
+  OwnLines<int64_t> synops, graded;  // per outgoing projection
 };
 
 struct Map {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <vector>
 
@@ -17,21 +18,23 @@ namespace {
 constexpr int kChunk = 32;  // steps per chunk: bounds the maps' memory whatever T is
 
 constexpr size_t kPixelsPerTurn = 64;
+constexpr size_t kPixelsPerTask = 4096;
 
 int chunk_length(int steps) {
   const int chunks = (steps + kChunk - 1) / kChunk;
   return (steps + chunks - 1) / chunks;
 }
 
+// Pixels first..last-1 of one step; whether all payloads lie in the range.
 template <class T>
-bool fill(const int64_t *from, T *to, const Population &p, int64_t lowest, int64_t highest) {
+bool fill(const int64_t *from, T *to, const Population &p, size_t first, size_t last, int64_t lowest, int64_t highest) {
   const size_t pixels = p.pixels();
-  memset(to, 0, pixels * p.cs * sizeof(T));
+  memset(to + first * p.cs, 0, (last - first) * p.cs * sizeof(T));
   int64_t smallest = 0, largest = 0;
-  for (size_t start = 0; start < pixels; start += kPixelsPerTurn)  // few enough to stay in the L1 cache
+  for (size_t start = first; start < last; start += kPixelsPerTurn)  // few enough to stay in the L1 cache
     for (int c = 0; c < p.channels; c++) {
       const int64_t *channel = from + c * pixels;
-      for (size_t at = start; at < std::min(pixels, start + kPixelsPerTurn); at++) {
+      for (size_t at = start; at < std::min(last, start + kPixelsPerTurn); at++) {
         smallest = std::min(smallest, channel[at]);
         largest = std::max(largest, channel[at]);
         to[at * p.cs + c] = static_cast<T>(channel[at]);
@@ -215,17 +218,20 @@ class Run {
   void read_input(const Population &p, Map &map) {
     const int64_t highest = p.wide ? INT32_MAX : std::min(255, p.max_payload), lowest = p.wide ? INT32_MIN : 0;
     const size_t elements = p.channels * p.pixels();
-    std::vector<char> good(images_, 1);
-    team_.each(images_, [&](int64_t image, int) {
-      for (int t = 0; t < map.steps; t++) {
-        const int64_t *from =
-            request_.x + (first_image_ + image) * request_.x_stride + (p.constant ? 0 : (start_ + t) * elements);
-        const size_t to = image * map.image_stride() + t * map.step_stride();
-        good[image] &= p.wide ? fill(from, reinterpret_cast<int32_t *>(map.data) + to, p, lowest, highest)
-                              : fill(from, map.data + to, p, lowest, highest);
-      }
+    const int64_t parts = (p.pixels() + kPixelsPerTask - 1) / kPixelsPerTask;
+    std::atomic<bool> good{true};
+    team_.each(images_ * map.steps * parts, [&](int64_t task, int) {
+      const size_t image = task / parts / map.steps, t = task / parts % map.steps;
+      const size_t first = task % parts * kPixelsPerTask, last = std::min(p.pixels(), first + kPixelsPerTask);
+      const int64_t *from =
+          request_.x + (first_image_ + image) * request_.x_stride + (p.constant ? 0 : (start_ + t) * elements);
+      const size_t to = image * map.image_stride() + t * map.step_stride();
+      const bool fits = p.wide
+                            ? fill(from, reinterpret_cast<int32_t *>(map.data) + to, p, first, last, lowest, highest)
+                            : fill(from, map.data + to, p, first, last, lowest, highest);
+      if (!fits) good.store(false);
     });
-    if (std::count(good.begin(), good.end(), 0)) throw BadInput();
+    if (!good.load()) throw BadInput();
   }
 
   void compute(int index, Map &map, const std::vector<Map *> &feeds, int steps, bool keeps_state, Recording &recording,

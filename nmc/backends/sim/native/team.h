@@ -9,7 +9,18 @@
 #include <thread>
 #include <vector>
 
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
 namespace nmc {
+
+// Lets the core's other hardware thread and the memory bus rest while a thread waits for a word to change.
+inline void rest() {
+#if defined(__x86_64__) || defined(_M_X64)
+  _mm_pause();
+#endif
+}
 
 class Team {
  public:
@@ -49,12 +60,15 @@ class Team {
     }
     wake_.notify_all();
     take_tasks(0);
-    for (int spin = 0; busy_.load() > 0; spin++)
+    for (int spin = 0; busy_.load() > 0; spin++) {
+      rest();
       if (spin > kSpins) std::this_thread::yield();
+    }
   }
 
  private:
-  static constexpr int kSpins = 2000;
+  // About 50 us: what lies between two rounds of one layer is shorter, and waking a sleeper costs as much.
+  static constexpr int kSpins = 3000;
 
   void take_tasks(int worker) {
     for (int64_t task; (task = next_.fetch_add(1)) < count_;) (*work_)(task, worker);
@@ -62,8 +76,7 @@ class Team {
 
   void serve(int worker) {
     for (uint64_t seen = 0;;) {
-      for (int spin = 0; spin < kSpins && round_.load() == seen; spin++) {
-      }
+      for (int spin = 0; spin < kSpins && round_.load() == seen; spin++) rest();
       if (round_.load() == seen) {
         std::unique_lock<std::mutex> lock(mutex_);
         wake_.wait(lock, [&] { return round_.load() != seen; });
@@ -78,11 +91,12 @@ class Team {
   std::vector<std::thread> helpers_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::atomic<uint64_t> round_{0};
-  std::atomic<int64_t> next_{0};
-  std::atomic<int> busy_{0};
   std::atomic<bool> stop_{false};
-  int64_t count_ = 0;
+  // On lines of their own: one is waited for while others are written.
+  alignas(64) std::atomic<uint64_t> round_{0};
+  alignas(64) std::atomic<int64_t> next_{0};
+  alignas(64) std::atomic<int> busy_{0};
+  alignas(64) int64_t count_ = 0;
   const std::function<void(int64_t, int)> *work_ = nullptr;
 };
 
