@@ -84,7 +84,17 @@ def _check_cores(network: Network, chip: Chip) -> None:
         network.name,
         f"needs {needed:,} cores, {chip.name} has {chip.cores:,}"
         f" ({network[largest].label} takes the most, {cores:,})",
-        "use fewer channels or pixels, or a chip with more cores",
+        _more_cores(chip, needed),
         measured=needed,
         allowed=chip.cores,
     )
+
+
+def _more_cores(chip: Chip, needed: int) -> str:
+    """The remedy: the smallest board of the chip that has so many cores, where there is one."""
+    boards = [chip.on_board(board.name) for board in chip.boards]
+    enough = [one for one in boards if (one.cores or 0) >= needed]
+    if not enough:
+        return "use fewer channels or pixels, or a chip with more cores"
+    smallest = min(enough, key=lambda one: one.cores or 0)
+    return f"use a board with more chips: --chip {smallest.name} has {smallest.cores:,}"

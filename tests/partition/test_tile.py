@@ -174,6 +174,16 @@ def test_too_many_cores() -> None:
         "NMC-P01", network, LOIHI1, r"net: needs 256 cores, loihi1 has 128 \(layer.p1 takes the most, 256\)"
     )
     assert (error.measured, error.allowed) == (256, 128)
+    assert error.remedy == "use a board with more chips: --chip loihi1:kapoho-bay has 256"
+    assert partition(network, load_chip("loihi1:kapoho-bay")).mapping.cores_used == 256
+
+
+def test_the_smallest_board_that_suffices_is_named() -> None:
+    network, _ = layer(65, 64)
+    error = refused("NMC-P01", network, LOIHI1, "needs 260 cores")
+    assert "--chip loihi1:nahuku-8 " in error.remedy
+    alone = replace(LOIHI1, boards=())
+    assert refused("NMC-P01", network, alone, "needs 260").remedy.startswith("use fewer channels")
 
 
 def test_one_neuron_exceeds_the_memory() -> None:
