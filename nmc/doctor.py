@@ -8,14 +8,18 @@ import platform
 import sys
 from dataclasses import dataclass
 
-from nmc import __version__
+from nmc import __version__, extras
 from nmc.errors import NmcError
 from nmc.reports.document import Document, table_of
 
 CORE = ("numpy", "networkx", "nir", "h5py", "rich", "typer", "jinja2")
-OPTIONAL = {"torch": "torch", "lava-nc": "lava", "lava-dl": "lava"}
+OPTIONAL: dict[str, extras.Extra] = {
+    "torch": "torch",
+    "lava-nc": "lava",
+    "lava-dl": "lava",
+    "matplotlib": "plot",
+}
 """Distribution -> the extra that brings it."""
-LAVA_PYTHON = (3, 10)
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,18 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _package(distribution: str, extra: str | None) -> Check:
+def _package(distribution: str, extra: extras.Extra | None) -> Check:
     version = _version(distribution)
     if version is not None:
         return Check(distribution, version, True, extra is None)
-    if extra == "lava" and sys.version_info[:2] != LAVA_PYTHON:
+    if extra == "lava" and sys.version_info[:2] != extras.LAVA_PYTHON:
         remedy = (
-            f"Lava needs Python 3.10, this is {platform.python_version()}: uv sync --python 3.10 --extra lava"
+            f"Lava needs Python 3.10, this is {platform.python_version()}; there, {extras.install(extra)}"
         )
     elif extra is None:
         remedy = f"pip install {distribution}"
     else:
-        remedy = f"uv sync --extra {extra}, or pip install 'nmc[{extra}]'"
+        remedy = extras.install(extra)
     return Check(distribution, "missing", False, extra is None, remedy)
 
 

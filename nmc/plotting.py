@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from nmc import extras
 from nmc.errors import NmcError
 
 
@@ -14,7 +15,7 @@ def new_figure(path: Path, width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise NmcError("NMC-E01", str(path), "a plot needs matplotlib", "install nmc[plot]") from error
+        raise NmcError("NMC-E01", str(path), "a plot needs matplotlib", extras.install("plot")) from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

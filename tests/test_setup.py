@@ -146,3 +146,14 @@ def test_no_loader_that_runs_code(path: Path) -> None:
         r"torch\.load\((?![^)]*weights_only=True)",
     ):
         assert not re.search(pattern, text), pattern
+
+
+def test_remedies_name_the_packages_of_the_extras() -> None:
+    from nmc import extras
+
+    toml = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli", reason="ships with nmc")
+    declared = toml.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    optional = declared["project"]["optional-dependencies"]
+    plain = {extra: tuple(one.split(";")[0] for one in packages) for extra, packages in optional.items()}
+    assert plain == extras.PACKAGES
+    assert extras.install("torch") == "pip install 'torch>=2.3' 'safetensors>=0.4'"

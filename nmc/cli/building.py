@@ -204,7 +204,7 @@ def sweep(
     ] = "layer",
     profile: ProfileOption = None,
     dt: DtOption = None,
-    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw it; needs nmc[plot].")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw it; needs matplotlib.")] = None,
     force: ForceOption = False,
     how: FormatOption = Format.TEXT,
 ) -> None:
@@ -236,7 +236,7 @@ def analyse(
     steps: StepsOption = None,
     profile: ProfileOption = None,
     dt: DtOption = None,
-    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw it; needs nmc[plot].")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw it; needs matplotlib.")] = None,
     force: ForceOption = False,
     how: FormatOption = Format.TEXT,
 ) -> None:

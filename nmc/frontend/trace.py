@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from nmc import extras
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
 from nmc.frontend.opgraph import OpGraph
@@ -139,7 +140,7 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError:
-        raise NmcError("NMC-E01", "torch", "is not installed", "pip install nmc[torch]") from None
+        raise NmcError("NMC-E01", "torch", "is not installed", extras.install("torch")) from None
     return torch
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nmc import timing
+from nmc import extras, timing
 from nmc.chip import Chip
 from nmc.errors import InternalError, NmcError
 from nmc.ir import FloatArray, Network, Stage
@@ -45,7 +45,7 @@ def aware(network: Network, chip: Chip, data: FloatArray, precision: Precision) 
     try:
         from nmc.quantize.fake import AwareNetwork
     except ImportError as error:
-        raise NmcError("NMC-E01", "aware", "needs torch", "install nmc[torch]") from error
+        raise NmcError("NMC-E01", "aware", "needs torch", extras.install("torch")) from error
     if not chip.payload_bits:
         network = inputs.host_input(network)
     timed = timing.balance(network, chip.max_delay)

@@ -31,7 +31,7 @@ def test_missing_packages_come_with_their_remedy(
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     checks = {one.what: one for one in doctor.diagnose()}
-    assert "uv sync --extra torch" in checks["torch"].remedy
+    assert "pip install 'torch" in checks["torch"].remedy
     assert not checks["torch"].required
     assert checks["numpy"].required
     assert main(["doctor"]) == 5

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nmc import extras
 from nmc.backends.base import Trace
 from nmc.backends.loihi import program as programs
 from nmc.backends.loihi import readback
@@ -31,7 +32,6 @@ from nmc.errors import NmcError
 from nmc.ir import IntArray, Network
 
 CHILD = (sys.executable, "-m", "nmc.backends.loihi.child")
-LAVA_PYTHON = (3, 10)
 GRACE_S = 10.0
 """How long terminated processes may take to go before they are killed outright."""
 
@@ -40,18 +40,16 @@ def unavailable() -> NmcError | None:
     """Why the Lava engines cannot run here, as NMC-E01 with what to do; None when they can."""
     if os.name != "posix":
         return NmcError("NMC-E01", "lava", "Lava's runtime needs a POSIX system", "run it on Linux or macOS")
-    if sys.version_info[:2] != LAVA_PYTHON:
+    if sys.version_info[:2] != extras.LAVA_PYTHON:
         here = ".".join(map(str, sys.version_info[:2]))
         return NmcError(
             "NMC-E01",
             "lava",
             f"lava-nc 0.10 needs Python 3.10, this is {here}",
-            "make a Python 3.10 environment: uv venv --python 3.10 && uv pip install 'nmc[lava]'",
+            f"install nmc in Python 3.10 and there: {extras.install('lava')}",
         )
     if importlib.util.find_spec("lava") is None or importlib.util.find_spec("lava.magma") is None:
-        return NmcError(
-            "NMC-E01", "lava", "package lava-nc is not installed", "install it: uv pip install 'nmc[lava]'"
-        )
+        return NmcError("NMC-E01", "lava", "package lava-nc is not installed", extras.install("lava"))
     return None
 
 

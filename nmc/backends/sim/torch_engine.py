@@ -10,12 +10,13 @@ import threading
 from collections.abc import Collection
 from typing import Any
 
+from nmc import extras
 from nmc.backends import encode, memory
 from nmc.backends.base import Trace
 from nmc.errors import NmcError
 from nmc.ir import IntArray, Network
 
-REMEDY = "install it: pip install 'nmc[torch]', or use --engine reference"
+REMEDY = f"{extras.install('torch')}, or use --engine reference"
 
 
 def unavailable() -> NmcError | None:

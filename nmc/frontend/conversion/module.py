@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from nmc import extras
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
 from nmc.frontend.conversion.activations import ClipFloor, plain
@@ -47,7 +48,7 @@ def import_ann(module: Any, data: FloatArray) -> OpGraph:
     try:
         import torch
     except ImportError:
-        raise NmcError("NMC-E01", "torch", "is not installed", "pip install nmc[torch]") from None
+        raise NmcError("NMC-E01", "torch", "is not installed", extras.install("torch")) from None
     if not isinstance(module, torch.nn.Module):
         raise NmcError("NMC-U02", "ann", f"a {type(module).__name__}", "give an OpGraph or a torch.nn.Module")
     if data.ndim < 2 or len(data) == 0:
