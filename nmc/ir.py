@@ -136,7 +136,10 @@ class SumPool2d:
 
 @dataclass(frozen=True)
 class Identity:
-    """One to one. weight () or (C, 1, 1), broadcast over the source."""
+    """One to one, in C order. weight () or (C, 1, 1), broadcast over the source.
+
+    A source of k times as many neurons is k parts of the target's size, which are added.
+    """
 
 
 Synapse: TypeAlias = Conv2d | Dense | SumPool2d | Identity

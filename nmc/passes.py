@@ -12,6 +12,7 @@ from nmc.errors import NmcError
 from nmc.ir import FloatArray, Network, Stage
 from nmc.partition.check import check_mapping
 from nmc.partition.hold import hold
+from nmc.partition.parts import sum_in_parts
 from nmc.partition.place import place
 from nmc.partition.tile import Objective, partition
 from nmc.quantize import calibrate, inputs, ranges
@@ -67,6 +68,15 @@ def pipeline(
         ranges.prove(network)
         return network
 
+    def in_parts(network: Network) -> Network:
+        split = sum_in_parts(network, chip)
+        if split is not network:
+            ranges.prove(split)
+        if traffic:  # a sum is hardly ever 0
+            relays = (one for one in split.compute if one.name not in network)
+            traffic.update({one.name: float(one.size * split.steps) for one in relays})
+        return split
+
     def check(network: Network) -> Network:
         check_mapping(network, chip)
         return network
@@ -78,6 +88,7 @@ def pipeline(
         Pass("quantize", Stage.QUANTIZED, quantize),
         Pass("check-support", Stage.QUANTIZED, lambda network: check_support(network, chip)),
         Pass("prove-ranges", Stage.QUANTIZED, prove),
+        Pass("sum-in-parts", Stage.QUANTIZED, in_parts),
         Pass("hold", Stage.QUANTIZED, lambda network: hold(network, chip)),
         Pass("partition", Stage.MAPPED, lambda network: partition(network, chip, optimize, traffic or None)),
         Pass("place", Stage.MAPPED, lambda network: place(network, chip, traffic or None)),

@@ -16,6 +16,8 @@ from nmc import neuron as spec
 from nmc import synapse
 from nmc.errors import InternalError, NmcError
 from nmc.ir import (
+    Conv2d,
+    Dense,
     Encoding,
     Fixed,
     FixedNeuron,
@@ -112,7 +114,7 @@ def _shapes_agree(network: Network) -> Iterator[Breach]:
             yield projection.name, str(error)
             continue
         if shape != target.shape and not (
-            isinstance(projection.synapse, Identity) and source.size == target.size
+            isinstance(projection.synapse, Identity) and source.size % target.size == 0
         ):
             yield projection.name, f"gives {shape}, {target.name} is {target.shape}"
 
@@ -175,12 +177,18 @@ def _relays_are_exact(network: Network) -> Iterator[Breach]:
             continue
         payload = 0
         for projection in network.incoming(population.name):
-            weight = projection.weight.value if isinstance(projection.weight, Fixed) else projection.weight
-            adds = isinstance(projection.synapse, Identity | SumPool2d)
-            if not adds or not np.array_equal(weight, np.rint(weight)):
-                yield projection.name, "a relay is fed one to one, or by sums over windows, by whole weights"
-            taps = int(np.prod(getattr(projection.synapse, "kernel", (1,))))
-            payload += taps * int(np.abs(weight).max()) * network[projection.source].max_payload
+            weight = projection.weight
+            if isinstance(weight, Fixed):
+                whole = weight.exp >= 0
+            else:
+                adds = isinstance(projection.synapse, Identity | SumPool2d)
+                whole = adds and np.array_equal(weight, np.rint(weight))
+            if not whole:
+                yield projection.name, "a relay is fed by whole weights, before quantization only by sums"
+                continue
+            source = network[projection.source]
+            negative = sends_negative(network, source.name)
+            payload += largest_sum(projection, source, population.size, negative=negative)
         if payload > population.max_payload:
             yield population.name, f"payload {payload} can arrive, {population.max_payload} declared"
     relays = {one.name for one in network.populations if isinstance(one.neuron, GradedRelay)}
@@ -190,6 +198,39 @@ def _relays_are_exact(network: Network) -> Iterator[Breach]:
             del feeding[name]
     for name in sorted(feeding):
         yield name, "relays feed each other in a loop"
+
+
+def largest_sum(projection: Projection, source: Population, targets: int, *, negative: bool) -> int:
+    """The largest magnitude that whole weights can bring to one of ``targets`` neurons, weight units.
+
+    Args:
+        negative: whether the source may send numbers below 0 (``sends_negative``).
+    """
+    weight = projection.weight
+    whole, exp = (weight.mant, weight.exp) if isinstance(weight, Fixed) else (weight, 0)
+    if isinstance(projection.synapse, Conv2d | Dense):
+        rows = whole.reshape(len(whole), -1)
+        total, size = rows.sum(axis=1), np.abs(rows).sum(axis=1)
+        largest = size if negative else (size + np.abs(total)) // 2
+        return (int(largest.max()) << exp) * source.max_payload
+    taps = int(np.prod(getattr(projection.synapse, "kernel", (1,))))
+    if isinstance(projection.synapse, Identity):
+        taps = source.size // targets
+    return taps * (int(np.abs(whole).max()) << exp) * source.max_payload
+
+
+def sends_negative(network: Network, name: str, behind: frozenset[str] = frozenset()) -> bool:
+    """Whether a population's spikes may carry less than 0; ``behind``: relays that the question came from."""
+    neuron = network[name].neuron
+    if isinstance(neuron, InputNeuron):
+        return neuron.lowest < 0
+    if not isinstance(neuron, GradedRelay) or name in behind:
+        return False
+    for one in network.incoming(name):
+        weight = one.weight.mant if isinstance(one.weight, Fixed) else one.weight
+        if weight.min() < 0 or sends_negative(network, one.source, behind | {name}):
+            return True
+    return False
 
 
 def _balanced(network: Network) -> Iterator[Breach]:

@@ -27,7 +27,7 @@ def output_shape(synapse: Synapse, weight_shape: Shape, source: Shape, who: str)
     Raises NmcError NMC-G03 when source and weights do not fit each other.
     """
     if isinstance(synapse, Identity):
-        return source
+        return source  # the rules of ``rules.py`` know the target
     if isinstance(synapse, Dense):
         if len(weight_shape) != 2 or weight_shape[1] != int(np.prod(source)):
             raise NmcError(
@@ -74,7 +74,7 @@ def _patches(x: Array, kernel: tuple[int, int], synapse: Conv2d | SumPool2d) -> 
 
 
 def apply(synapse: Synapse, weight: Array, x: Array, dtype: npt.DTypeLike = np.float64) -> Array:
-    """The current of a projection.
+    """The current of a projection; one to one in the source's shape, for ``onto``.
 
     Args:
         synapse: the operator.
@@ -100,6 +100,11 @@ def apply(synapse: Synapse, weight: Array, x: Array, dtype: npt.DTypeLike = np.f
     columns = patches.reshape(n, groups, fan_in, out_h * out_w)
     kernels = weight.reshape(groups, c_out // groups, fan_in)
     return np.asarray(np.matmul(kernels, columns).reshape(n, c_out, out_h, out_w))
+
+
+def onto(current: Array, target: Shape) -> Array:
+    """(N, *source) of a one-to-one operator as (N, *target): in C order, parts of the target's size added."""
+    return np.asarray(current.reshape(len(current), -1, *target).sum(axis=1, dtype=current.dtype))
 
 
 def apply_integer(synapse: Synapse, weight: IntArray, x: Array) -> IntArray:

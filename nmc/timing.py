@@ -36,7 +36,28 @@ def levels(network: Network) -> dict[str, int]:
     Raises:
         NmcError: NMC-T01 for a loop with more synapses than lag, which no delay can balance.
     """
-    result = dict.fromkeys((population.name for population in network.populations), 0)
+    return _risen(network, dict.fromkeys((population.name for population in network.populations), 0))
+
+
+def settle(network: Network) -> Network:
+    """Levels raised where data arrive later than they did, and delays that fit them again.
+
+    Contract: TIMED or later in, the same stage out; no level falls, and one rises no further than it must.
+
+    Raises:
+        NmcError: NMC-T01 for a loop that takes more steps on the chip than in the network.
+    """
+    level = _risen(network, {population.name: population.time for population in network.populations})
+    populations = tuple(replace(one, level=level[one.name]) for one in network.populations)
+    projections = tuple(
+        one if one.on_host else replace(one, delay=level[one.target] + one.lag - level[one.source] - one.cost)
+        for one in network.projections
+    )
+    return network.with_(populations=populations, projections=projections)
+
+
+def _risen(network: Network, result: dict[str, int]) -> dict[str, int]:
+    """Levels no lower than these, so that nothing arrives late; see ``levels``."""
     cause: dict[str, Projection] = {}
     risen = ""
     for _ in range(len(result) + 1):

@@ -210,7 +210,8 @@ def _pairs(
     """(axon's pixel or neuron in the source, sending core, reading core), repetitions allowed."""
     senders = np.zeros(source.shape, np.int64) if inner is None else inner
     if isinstance(projection.synapse, Identity):
-        yield np.arange(source.size), senders.reshape(-1), target.reshape(-1)
+        readers = np.resize(target.reshape(-1), source.size)  # its parts follow each other
+        yield np.arange(source.size), senders.reshape(-1), readers
     elif isinstance(projection.synapse, Dense):
         for core in np.unique(target):
             yield np.arange(source.size), senders.reshape(-1), np.full(source.size, core)
@@ -329,7 +330,8 @@ def _lists(network: Network, projection: Projection, tile: Tile) -> dict[int, in
     synapse = projection.synapse
     lists: dict[int, int] = defaultdict(int)
     if isinstance(synapse, Identity):
-        lists[1] = tile.size
+        joined = network[projection.source].size // network[projection.target].size
+        lists[1] = joined * tile.size
     elif isinstance(synapse, Dense):
         lists[tile.size] = network[projection.source].size
     elif isinstance(synapse, SumPool2d):

@@ -11,7 +11,7 @@ and the utilisation tables quoted in ``chips/loihi2.toml``; population axons, Da
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from typing import TypeAlias
 
@@ -153,12 +153,12 @@ def grid_usage(
     stored: set[tuple[int, int, Synapse]] = set()
     for projection in incoming:
         source = network[projection.source]
-        arriving += _input_axons(projection, source, cuts, neurons)
+        arriving += _input_axons(projection, source, population, cuts, neurons)
         # Lists are kept once per core for all projections that share weights, delay and operator.
         key = (id(projection.weight), projection.delay, projection.synapse)
         if key not in stored:
             stored.add(key)
-            bits += _synapse_bits(chip, projection, source, cuts, neurons)
+            bits += _synapse_bits(chip, projection, source, population, cuts, neurons)
     sent = np.zeros_like(neurons)
     for projection in network.outgoing(population.name):
         sent += _output_axons(chip, projection, population, cuts, neurons, target_cuts[projection.target])
@@ -166,16 +166,46 @@ def grid_usage(
     return Usage(neurons, bits, arriving, sent, neurons * slots)
 
 
-def _input_axons(projection: Projection, source: Population, cuts: Cuts, neurons: IntArray) -> IntArray:
+def one_neuron(network: Network, chip: Chip, population: Population) -> tuple[int, int]:
+    """(bits of synapse memory, input axons) that one neuron away from the border takes of its core.
+
+    Delays are left out, as if every kernel were stored once.
+    """
+    cuts = ((0, 1),), *(((0, 1),) for _ in population.shape[1:])
+    alone = np.ones((1,) * len(population.shape), np.int64)
+    bits = axons = 0
+    stored: set[tuple[int, Synapse]] = set()
+    for one in network.incoming(population.name):
+        source = network[one.source]
+        if one.on_host:
+            continue
+        if isinstance(one.synapse, Conv2d | SumPool2d):
+            axons += int(np.prod(np.minimum(kernel_of(one), source.shape[1:])))
+        else:
+            axons += int(_input_axons(one, source, population, cuts, alone).max())
+        if (id(one.weight), one.synapse) not in stored:
+            stored.add((id(one.weight), one.synapse))
+            bits += int(_synapse_bits(chip, replace(one, delay=0), source, population, cuts, alone).max())
+    return bits, axons
+
+
+def parts(source: Population, target: Population) -> int:
+    """How many neurons of the source one to one synapses join to each of the target's."""
+    return source.size // target.size
+
+
+def _input_axons(
+    projection: Projection, source: Population, target: Population, cuts: Cuts, neurons: IntArray
+) -> IntArray:
     """Convolution and pool: one population axon per source pixel that the tile reads, whatever the channels.
 
-    Dense: one per source neuron. Identity: one per neuron of the tile.
+    Dense: one per source neuron. Identity: one per neuron of the tile and part of the source.
     """
     synapse = projection.synapse
     if isinstance(synapse, Dense):
         return np.full_like(neurons, source.size)
     if isinstance(synapse, Identity):
-        return neurons
+        return neurons * parts(source, target)
     kernel = kernel_of(projection)
     rows, columns = (
         np.array(
@@ -187,19 +217,24 @@ def _input_axons(projection: Projection, source: Population, cuts: Cuts, neurons
 
 
 def _synapse_bits(
-    chip: Chip, projection: Projection, source: Population, cuts: Cuts, neurons: IntArray
+    chip: Chip,
+    projection: Projection,
+    source: Population,
+    target: Population,
+    cuts: Cuts,
+    neurons: IntArray,
 ) -> IntArray:
     """Convolution: a list per input channel and tap, with the tile's output channels of that group.
 
     It is stored once per core, whatever the number of pixels. Pool: the same, every channel a group.
-    Dense: a list per source neuron with the tile's neurons. Identity: a list with one weight per neuron.
+    Dense: a list per source neuron with the tile's neurons. Identity: a list of one weight per synapse.
     """
     width = bits_per_weight(chip, projection)
     synapse = projection.synapse
     if isinstance(synapse, Dense):
         return source.size * list_bits(chip, neurons, width)
     if isinstance(synapse, Identity):
-        return neurons * list_bits(chip, 1, width)
+        return neurons * parts(source, target) * list_bits(chip, 1, width)
     per_cut = kernel_bits(chip, projection, cuts[0])
     return _outer(per_cut, *(np.ones(len(intervals), np.int64) for intervals in cuts[1:]))
 
@@ -215,14 +250,17 @@ def kernel_bits(chip: Chip, projection: Projection, channels: Cut) -> IntArray:
     per_group = c_out // synapse.groups
     if synapse.groups == 1:
         return np.asarray(c_in * taps * list_bits(chip, _sizes(channels), width))
-    lists = [int(list_bits(chip, _shares(*interval, per_group), width).sum()) for interval in channels]
-    return np.array(lists, np.int64) * c_in * taps
+    return _grouped_lists(chip, np.array(channels, np.int64), per_group, width) * c_in * taps
 
 
-def _shares(start: int, stop: int, per_group: int) -> IntArray:
-    """How many of the channels start..stop lie in each group that they touch."""
-    edges = np.arange(start // per_group, -(-stop // per_group) + 1) * per_group
-    return np.diff(np.clip(edges, start, stop))
+def _grouped_lists(chip: Chip, channels: IntArray, per_group: int, width: int) -> IntArray:
+    """Memory of one list per group that intervals (k, 2) of channels touch, with their channels of it."""
+    start, stop = channels.T
+    first, last = start // per_group, (stop - 1) // per_group
+    head = np.minimum(stop, (first + 1) * per_group) - start
+    tail = np.where(last > first, stop - last * per_group, 0)
+    whole = np.maximum(last - first - 1, 0) * list_bits(chip, per_group, width)
+    return np.asarray(list_bits(chip, head, width) + list_bits(chip, tail, width) + whole)
 
 
 def _output_axons(

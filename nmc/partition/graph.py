@@ -199,9 +199,10 @@ def _positions(
 
 
 def _flat_overlap(source: Population, target: Population, senders: _Boxes, readers: _Boxes) -> IntArray:
-    """One to one in C order between two shapes."""
+    """One to one in C order between two shapes, the source's parts one after the other."""
     result = np.zeros((len(senders.core), len(readers.core)), np.int64)
-    np.add.at(result, (_tile_numbers(source, senders), _tile_numbers(target, readers)), 1)
+    read = np.tile(_tile_numbers(target, readers), source.size // target.size)
+    np.add.at(result, (_tile_numbers(source, senders), read), 1)
     return result
 
 

@@ -298,11 +298,14 @@ def _refusal(
         limit: int | None = getattr(chip, resource.limit)
         used = int(getattr(usage, resource.usage).max())
         if limit is not None and used > limit:
+            remedy = _REMEDIES[resource.usage]
+            if resource.usage in ("synapse_bits", "input_axons") and not chip.payload_bits:
+                remedy += f" (several cores could add it up by graded spikes, which {chip.name} has not got)"
             return NmcError(
                 resource.code,
                 population.label,
                 f"one neuron needs {used:,} {resource.words}, a {chip.name} core has {limit:,}",
-                _REMEDIES[resource.usage],
+                remedy,
                 measured=used,
                 allowed=limit,
             )

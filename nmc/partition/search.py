@@ -149,17 +149,17 @@ def options(
     messages, arriving, synops = np.zeros_like(neurons), np.zeros_like(neurons), 0.0
     stored = set()
     for one in incoming:
-        source, read = network[one.source], _read(axes, one, network[one.source])
+        source, read = network[one.source], _read(axes, one, network[one.source], population)
         rate = traffic.get(source.name, 0.0) / source.size
         usage["input_axons"] += read.axons
         arriving += rate * read.most
-        synops += rate * _fan_in(one, source)
+        synops += rate * _fan_in(one, source, population)
         if not source.is_input:
             messages += rate * read.total
         key = (id(one.weight), one.delay, one.synapse)
         if key not in stored:
             stored.add(key)
-            usage["synapse_bits"] += _bits(axes, chip, one, source, neurons)
+            usage["synapse_bits"] += _bits(axes, chip, one, source, population, neurons)
     for one in network.outgoing(population.name):
         usage["output_axons"] += _sent(axes, chip, one, population, target_cuts[one.target], neurons)
     slots = cost.time_slots(max((one.delay for one in incoming), default=0))
@@ -218,10 +218,11 @@ class _Read:
     total: FloatArray
 
 
-def _read(axes: _Axes, projection: Projection, source: Population) -> _Read:
+def _read(axes: _Axes, projection: Projection, source: Population, target: Population) -> _Read:
     neurons = axes.product([lengths.astype(np.float64) for lengths in axes.lengths])
     if isinstance(projection.synapse, Identity):
-        return _Read(neurons, neurons, np.full_like(neurons, source.size))
+        heard = neurons * cost.parts(source, target)
+        return _Read(heard, heard, np.full_like(neurons, source.size))
     if isinstance(projection.synapse, Dense):
         heard = np.full_like(neurons, source.size)
         return _Read(heard, heard, axes.product([axes.table(0, len)]) * source.size)
@@ -247,14 +248,19 @@ def _read(axes: _Axes, projection: Projection, source: Population) -> _Read:
 
 
 def _bits(
-    axes: _Axes, chip: Chip, projection: Projection, source: Population, neurons: FloatArray
+    axes: _Axes,
+    chip: Chip,
+    projection: Projection,
+    source: Population,
+    target: Population,
+    neurons: FloatArray,
 ) -> FloatArray:
     """As ``cost.synapse_bits``, of the fullest tile."""
     width = cost.bits_per_weight(chip, projection)
     if isinstance(projection.synapse, Dense):
         return source.size * cost.list_bits(chip, neurons.astype(np.int64), width).astype(np.float64)
     if isinstance(projection.synapse, Identity):
-        return neurons * float(cost.list_bits(chip, 1, width))
+        return neurons * float(cost.parts(source, target) * cost.list_bits(chip, 1, width))
     per_cut = axes.table(0, lambda intervals: float(cost.kernel_bits(chip, projection, intervals).max()))
     return axes.product([per_cut, axes.ones(1), axes.ones(2)])
 
@@ -286,11 +292,11 @@ def _most_between(edges: IntArray) -> Callable[[Cut], float]:
     return lambda intervals: float(max(edges[stop] - edges[start] for start, stop in intervals))
 
 
-def _fan_in(projection: Projection, source: Population) -> float:
+def _fan_in(projection: Projection, source: Population, target: Population) -> float:
     """Synapses of one neuron away from the border."""
     synapse = projection.synapse
     if isinstance(synapse, Identity):
-        return 1.0
+        return float(cost.parts(source, target))
     if isinstance(synapse, Dense):
         return float(source.size)
     if isinstance(synapse, SumPool2d):

@@ -23,6 +23,7 @@ from nmc.ir import (
     FixedNeuron,
     FloatArray,
     GradedRelay,
+    Identity,
     InputNeuron,
     IntArray,
     Network,
@@ -48,6 +49,13 @@ class Range:
     bias: tuple[int, int]
     v: tuple[int, int]
     saturates: bool
+
+
+def parts(network: Network, projection: Projection) -> int:
+    """How many neurons of the source a one-to-one synapse adds up; 1 for every other one."""
+    if not isinstance(projection.synapse, Identity):
+        return 1
+    return network[projection.source].size // network[projection.target].size
 
 
 def payload_range(network: Network, population: Population) -> tuple[int, int]:
@@ -81,9 +89,23 @@ def _total(parts: Iterable[Bounds]) -> Bounds:
 
 
 def arriving(network: Network, projection: Projection) -> Bounds:
-    """Bounds of one projection's current into one neuron of each channel, weight units (or host units)."""
-    low, high = payload_range(network, network[projection.source])
-    return row_ranges(fan_in_rows(projection, projection.integer_weight), low, high)
+    """Bounds of one projection's current into one neuron of each channel, weight units (or host units).
+
+    What a relay sends one to one is bounded channel by channel, so that sums in parts have the sum's bounds.
+    """
+    source, target = network[projection.source], network[projection.target]
+    relayed = isinstance(projection.synapse, Identity) and isinstance(source.neuron, GradedRelay)
+    count = parts(network, projection)
+    if relayed and projection.weight_shape == () and source.shape[0] == count * target.shape[0]:
+        weight = int(projection.integer_weight)
+        low, high = (
+            np.broadcast_to(one, source.shape[:1]).reshape(count, -1).sum(axis=0)
+            for one in _total(arriving(network, one) for one in network.incoming(source.name))
+        )
+        return (low * weight, high * weight) if weight >= 0 else (high * weight, low * weight)
+    low, high = payload_range(network, source)
+    rows = fan_in_rows(projection, projection.integer_weight)
+    return row_ranges(rows if count == 1 else np.repeat(rows, count, axis=1), low, high)
 
 
 def row_ranges(rows: npt.NDArray[Any], low: int, high: int) -> Bounds:

@@ -174,7 +174,7 @@ class _Writer:
         if isinstance(projection.synapse, Dense):
             return self.array(f"{name}.weight", weight)
         source, target = (self._network[end] for end in (projection.source, projection.target))
-        rows, columns, values = synapse_matrix(projection.synapse, weight, source.shape)
+        rows, columns, values = synapse_matrix(projection.synapse, weight, source.shape, target.size)
         return self._csr(name, values, rows, columns, (target.size, source.size))
 
     def neurons(self, cell: Neurons) -> list[str]:

@@ -5,7 +5,7 @@
 | Conv2d, SumPool2d, no delay | ``Conv`` (a pool is a depthwise one), where its geometry fits |
 | Conv2d, SumPool2d otherwise | ``Sparse`` / ``DelaySparse`` from the explicit synapse matrix |
 | Dense | ``Dense`` / ``DelayDense`` |
-| Identity | ``Sparse`` / ``DelaySparse`` with one entry per neuron |
+| Identity | ``Sparse`` / ``DelaySparse`` with one entry per source neuron |
 | FixedNeuron, hard reset | ``LIFReset`` |
 | FixedNeuron, soft reset or start value | ``SoftLIF`` / ``HardLIF`` of ``processes.py`` |
 | GradedRelay | ``GradedVec`` |
@@ -165,7 +165,7 @@ def synapses_of(network: Network, projection: Projection) -> Synapses:
         )
     if isinstance(synapse, Dense):
         return process("DelayDense" if projection.delay else "Dense", weight)
-    rows, columns, values = synapse_matrix(synapse, weight, source.shape)
+    rows, columns, values = synapse_matrix(synapse, weight, source.shape, target.size)
     return process(
         "DelaySparse" if projection.delay else "Sparse", values, rows=frozen(rows), columns=frozen(columns)
     )
@@ -193,8 +193,10 @@ def _merged(conv: Conv2d, weight: IntArray) -> tuple[Conv2d, IntArray]:
     return replace(conv, groups=conv.groups // size), whole.reshape(c_out, size * per_group, *kernel)
 
 
-def synapse_matrix(synapse: Synapse, weight: IntArray, source: Shape) -> tuple[IntArray, IntArray, IntArray]:
-    """The non-zero synapses of a one-to-one or convolutional operator, written out.
+def synapse_matrix(
+    synapse: Synapse, weight: IntArray, source: Shape, targets: int
+) -> tuple[IntArray, IntArray, IntArray]:
+    """The non-zero synapses of a one-to-one or convolutional operator onto so many targets, written out.
 
     Returns:
         target neuron, source neuron (both flat in C order) and weight of each, int64.
@@ -203,7 +205,7 @@ def synapse_matrix(synapse: Synapse, weight: IntArray, source: Shape) -> tuple[I
         neurons = np.arange(int(np.prod(source)), dtype=np.int64)
         values = np.broadcast_to(weight, source).reshape(-1)
         kept = values != 0
-        return neurons[kept], neurons[kept], values[kept]
+        return neurons[kept] % targets, neurons[kept], values[kept]
     conv, weight = as_convolution(synapse, weight, source[0])
     c_out, per_group, *kernel = weight.shape
     (height, width), groups = source[1:], conv.groups

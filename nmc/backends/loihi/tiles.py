@@ -101,7 +101,7 @@ def _between(network: Network, projection: Projection, parts: dict[str, tuple[Pa
         rows, columns = np.nonzero(weight)
         values = weight[rows, columns]
     else:
-        rows, columns, values = synapse_matrix(projection.synapse, weight, source.shape)
+        rows, columns, values = synapse_matrix(projection.synapse, weight, source.shape, target.size)
     found = []
     for to in parts[target.name]:
         into = to.index.reshape(-1)[rows]

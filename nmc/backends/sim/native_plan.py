@@ -68,11 +68,11 @@ def payload_ranges(network: Network) -> dict[str, Range]:
         if isinstance(population.neuron, InputNeuron):
             ranges[population.name] = min(0, population.neuron.lowest), max(0, population.neuron.highest)
         elif isinstance(population.neuron, GradedRelay):
-            ranges[population.name] = current_range(incoming, ranges)
+            ranges[population.name] = current_range(incoming, ranges, network)
     return ranges
 
 
-def current_range(projections: tuple[Projection, ...], payloads: dict[str, Range]) -> Range:
+def current_range(projections: tuple[Projection, ...], payloads: dict[str, Range], network: Network) -> Range:
     """Bounds of the summed current of projections into one population, 0 included."""
     low = high = 0
     for projection in projections:
@@ -83,6 +83,8 @@ def current_range(projections: tuple[Projection, ...], payloads: dict[str, Range
             total, size = rows.sum(axis=1), np.abs(rows).sum(axis=1)
         else:
             taps = int(np.prod(getattr(projection.synapse, "kernel", (1,))))
+            if isinstance(projection.synapse, Identity):
+                taps = network[projection.source].size // network[projection.target].size
             total, size = weight.mant * taps, np.abs(weight.mant) * taps
         positive, negative = (size + total) // 2, (total - size) // 2
         low += int(min((positive * smallest + negative * largest).min(), 0)) << weight.exp
@@ -111,13 +113,13 @@ def tables(network: Network) -> Tables:
         row.constant = constant[population.name]
         row.is_output = population.name in network.outputs
         chip = tuple(p for p in incoming if not p.on_host)
-        reach = max(map(abs, current_range(chip, payloads)))
+        reach = max(map(abs, current_range(chip, payloads, network)))
         if isinstance(population.neuron, FixedNeuron):
             row.kind = abi.NEURON
             row.folds = reach << spec.WEIGHT_SHIFT >= spec.U_FOLD
             host = tuple(p for p in incoming if p.on_host)
             _neuron(made, row, population, population.neuron, bool(host))
-            _check(population, population.neuron, reach, _bias_reach(population, host, payloads))
+            _check(population, population.neuron, reach, _bias_reach(network, population, host, payloads))
         else:
             row.kind = abi.INPUT if population.is_input else abi.RELAY
             _refuse_beyond(population, "payload", reach, (1 << 31) - 1)
@@ -169,14 +171,16 @@ def _neuron(made: Tables, row: Any, population: Population, neuron: FixedNeuron,
     set_unless("v0", neuron.v0, 0)
 
 
-def _bias_reach(population: Population, host: tuple[Projection, ...], payloads: dict[str, Range]) -> int:
+def _bias_reach(
+    network: Network, population: Population, host: tuple[Projection, ...], payloads: dict[str, Range]
+) -> int:
     """Largest magnitude of the bias, v units, what the host writes included."""
     bias = population.bias
     if not isinstance(bias, Fixed):
         return 0
     mantissa = int(np.abs(bias.mant).max(initial=0))
     for projection in host:
-        reach = max(map(abs, current_range((projection,), payloads)))
+        reach = max(map(abs, current_range((projection,), payloads, network)))
         _refuse_beyond(population, "host current", reach + (1 << projection.host_shift), STATE_LIMIT)
         mantissa += (reach >> projection.host_shift) + 1
     return mantissa << bias.exp

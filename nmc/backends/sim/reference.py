@@ -34,7 +34,7 @@ def _sum_currents(
             current = synapse.apply_integer(
                 projection.synapse, projection.integer_weight, arriving[projection.name]
             )
-            total += current.reshape(shape)
+            total += synapse.onto(current, shape[1:])
     return total
 
 

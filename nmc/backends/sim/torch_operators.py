@@ -133,9 +133,9 @@ class Arrival:
         result = self.operator(maps)
         channels, height, width = self.target
         if result.shape[1:] != (height, width, channels):
-            # As in torch's order: (C, H, W) is flattened, whatever the target's shape.
-            flat = result.permute(0, 3, 1, 2).reshape(len(result), channels, height, width)
-            result = flat.permute(0, 2, 3, 1)
+            # As in torch's order: (C, H, W) is flattened, whatever the target's shape, and parts are added.
+            parts = result.permute(0, 3, 1, 2).reshape(len(result), -1, channels, height, width)
+            result = parts.sum(dim=1, dtype=result.dtype).permute(0, 2, 3, 1)
         return result.to(dtype) << self.shift
 
 

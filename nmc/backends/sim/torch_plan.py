@@ -169,7 +169,8 @@ class Planner:
         """Bounds of the current, weight units (host units on the host)."""
         rows, shift = self._rows(projection)
         lows, highs = ranges.row_ranges(rows, *self._payload(self._network[projection.source]))
-        return int(lows.min()) << shift, int(highs.max()) << shift
+        parts = ranges.parts(self._network, projection)
+        return parts * int(lows.min()) << shift, parts * int(highs.max()) << shift
 
     def _arrival(self, projection: Projection) -> Arrival:
         source, target = self._network[projection.source], self._network[projection.target]
@@ -177,6 +178,7 @@ class Planner:
         low, high = self._payload(source)
         # No partial sum can be larger than this.
         reach = int(np.abs(self._rows(projection)[0]).sum(axis=1).max(initial=0)) * max(-low, high)
+        reach *= ranges.parts(self._network, projection)
         _refuse_beyond(target, "synaptic sum", reach << shift, SUM_LIMIT)
         operator = self._operator(projection, source.shape, mantissa, reach)
         return Arrival(projection, operator, shift, geometry(target.shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,7 @@ def test_written_out_convolutions_have_every_synapse_once() -> None:
     for seed in range(50):
         op, weight, source = random_convolution(np.random.default_rng(seed))
         ones = np.ones_like(weight.mant)
-        rows, columns, values = synapse_matrix(op, ones, source)
+        targets = math.prod(operators.output_shape(op, ones.shape, source, "conv"))
+        rows, columns, values = synapse_matrix(op, ones, source, targets)
         assert len(values) == operators.synapse_count(op, ones.shape, source)
         assert len({*zip(rows.tolist(), columns.tolist(), strict=True)}) == len(values)

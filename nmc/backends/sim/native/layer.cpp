@@ -293,20 +293,25 @@ class Layer {
                                 : kernels.identity)(args, strip);
   }
 
-  // Identity between populations of different shapes: neuron i to neuron i.
+  // Identity between populations of different shapes: neuron i to neuron i, the parts of a larger source added.
   void reshape(const Feed &feed, const Strip &strip, int first_channel) const {
     const Projection &p = *feed.projection;
     const MapView view = feed.map->view();
+    const size_t part = population_.pixels() * population_.cs;
     for (int site = 0; site < strip.sites; site++)
       for (int t = 0; t < strip.steps; t++) {
         const size_t base = strip.image[site] * view.image_stride + t * view.step_stride;
         const size_t at = pixel(strip, site) * population_.cs + first_channel;
         int32_t *acc = strip.acc + (static_cast<size_t>(site) * strip.steps + t) * strip.width;
         for (int c = 0; c < strip.width; c++) {
-          const size_t from = base + p.gather[at + c];
-          const int32_t payload = feed.source->wide ? static_cast<const int32_t *>(view.data)[from]
-                                                    : static_cast<const uint8_t *>(view.data)[from];
-          acc[c] = (strip.add ? acc[c] : 0) + ((payload * p.channel_weights[at + c]) << p.shift);
+          int32_t sum = 0;
+          for (size_t of = at + c; of < p.gather.size(); of += part) {
+            const size_t from = base + p.gather[of];
+            const int32_t payload = feed.source->wide ? static_cast<const int32_t *>(view.data)[from]
+                                                      : static_cast<const uint8_t *>(view.data)[from];
+            sum += payload * p.channel_weights[of];
+          }
+          acc[c] = (strip.add ? acc[c] : 0) + (sum << p.shift);
         }
       }
   }

@@ -215,12 +215,15 @@ std::vector<int32_t> channel_weights(const Projection &p, const Population &targ
   return to;
 }
 
-// Neuron i in (C, H, W) order goes to neuron i.
+// Neuron i in (C, H, W) order goes to neuron i, modulo the target's size.
 void pack_reshape(Projection &p, const Population &source, const Population &target) {
-  p.gather.assign(target.pixels() * target.cs, 0);
-  p.channel_weights.assign(target.pixels() * target.cs, 0);
-  for (size_t i = 0; i < target.pixels() * target.channels; i++) {
-    const size_t to = i % target.pixels() * target.cs + i / target.pixels();
+  const size_t size = target.pixels() * target.channels, part = target.pixels() * target.cs;
+  const size_t parts = source.pixels() * source.channels / size;
+  p.gather.assign(parts * part, 0);
+  p.channel_weights.assign(parts * part, 0);
+  for (size_t i = 0; i < parts * size; i++) {
+    const size_t in_part = i % size;
+    const size_t to = i / size * part + in_part % target.pixels() * target.cs + in_part / target.pixels();
     p.gather[to] = static_cast<uint32_t>(i % source.pixels() * source.cs + i / source.pixels());
     p.channel_weights[to] = static_cast<const int32_t *>(p.weight)[i];
   }
@@ -267,7 +270,8 @@ int64_t Plan::packed_bytes() const {
   for (const Projection &p : projections) {
     const Population &source = populations[p.source], &target = populations[p.target];
     if (!p.is_convolution()) {
-      bytes += static_cast<int64_t>(target.pixels()) * target.cs * 8;
+      const int64_t parts = p.op == NMC_RESHAPE ? source.channels * source.pixels() / (target.channels * target.pixels()) : 1;
+      bytes += parts * static_cast<int64_t>(target.pixels()) * target.cs * 8;
       continue;
     }
     const bool both = p.weight_bytes == 1 && !source.wide;

@@ -58,8 +58,8 @@ struct Projection {
   std::vector<Window> windows;  // per block of the target
   // Packed weights, one per block; empty until first used.
   std::vector<Bytes> event, dense, valued;
-  std::vector<int32_t> channel_weights;  // depthwise [tap][cs], pool and identity [cs], reshape [pixel][cs]
-  std::vector<uint32_t> gather;          // reshape: element of the source map, [pixel][cs]
+  std::vector<int32_t> channel_weights;  // depthwise [tap][cs], pool and identity [cs], reshape [part][pixel][cs]
+  std::vector<uint32_t> gather;          // reshape: element of the source map, [part][pixel][cs]
   // Fan-out of a source neuron = rows[y] * columns[x] * fan_channels.
   std::vector<int32_t> rows, columns;
   int64_t fan_channels = 1;
