@@ -4,7 +4,7 @@
 
 needs torch and scikit-learn; about ten minutes on one free core, most of it to train the deep ANNs. All
 accuracies of ``table`` and ``job`` are those of the chip's integers (8-bit weights): soft resets and start
-values on ``lava-cpu``, hard resets from 0 on ``loihi2``.
+values on ``lava-cpu``, by loops and biases on ``loihi2``, and there hard resets from 0 as well.
 
 table   the network of ``examples/convert_digits.py``, and itself fine-tuned with QCFS activations.
 job     two networks that other converters were tried with, no augmentation: two convolutions ("conv"), and
@@ -50,22 +50,29 @@ Split: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 STEPS = (4, 8, 16, 32, 64)
 LEVELS, QCFS_EPOCHS = 4, 15
-ROWS: tuple[tuple[str, str, str], ...] = (
-    ("maximum (Rueckauer)", "max", "lava-cpu"),
-    ("99.9 % (Rueckauer)", "percentile", "lava-cpu"),
-    ("99.9 %, compensated (Hu)", "hu", "lava-cpu"),
-    ("99 %, v0 = threshold / 2", "half", "lava-cpu"),
-    ("least error, v0 = threshold / 2", "least-error", "lava-cpu"),
-    ("calibrated (auto)", "auto", "lava-cpu"),
-    ("99.9 % (Rueckauer)", "percentile", "loihi2"),
-    ("99.9 %, compensated (Hu)", "hu", "loihi2"),
-    ("99 %, v0 = threshold / 2 as bias", "half", "loihi2"),
-    ("calibrated (auto)", "auto", "loihi2"),
+Row: TypeAlias = tuple[str, str, str, dict[str, Any]]
+"""Label, method, chip, choices that differ from the method's."""
+HARD: dict[str, Any] = {"reset": "hard"}
+ROWS: tuple[Row, ...] = (
+    ("maximum (Rueckauer)", "max", "lava-cpu", {}),
+    ("99.9 % (Rueckauer)", "percentile", "lava-cpu", {}),
+    ("99.9 %, compensated (Hu)", "hu", "lava-cpu", {}),
+    ("99 %, v0 = threshold / 2", "half", "lava-cpu", {}),
+    ("least error, v0 = threshold / 2", "least-error", "lava-cpu", {}),
+    ("calibrated (auto)", "auto", "lava-cpu", {}),
+    ("99.9 %, compensated (Hu)", "hu", "loihi2", {}),
+    ("least error, v0 = threshold / 2", "least-error", "loihi2", {}),
+    ("calibrated (auto)", "auto", "loihi2", {}),
+    ("hard, 99.9 % (Rueckauer)", "percentile", "loihi2", HARD),
+    ("hard, 99.9 %, compensated (Hu)", "hu", "loihi2", HARD),
+    ("hard, 99 %, v0 as bias", "half", "loihi2", HARD),
+    ("hard, calibrated (auto)", "auto", "loihi2", HARD),
 )
-QCFS_ROWS = (
-    ("QCFS", "percentile", "lava-cpu"),
-    ("QCFS, calibrated (auto)", "auto", "lava-cpu"),
-    ("QCFS, calibrated (auto)", "auto", "loihi2"),
+QCFS_ROWS: tuple[Row, ...] = (
+    ("QCFS", "percentile", "lava-cpu", {}),
+    ("QCFS, calibrated (auto)", "auto", "lava-cpu", {}),
+    ("QCFS, calibrated (auto)", "auto", "loihi2", {}),
+    ("QCFS, hard, calibrated (auto)", "auto", "loihi2", HARD),
 )
 JOB_WIDTHS, JOB_EPOCHS = (8, 16), 8
 DEPTHS, DEPTH_WIDTHS, DEPTH_EPOCHS, DEPTH_STEPS = (8, 20, 32), (8, 12, 16), 20, (16, 32, 64, 128)
@@ -121,10 +128,10 @@ def measure_table(seed: int, on: Split) -> list[dict[str, Any]]:
     train(tuned, torch.from_numpy(x), torch.from_numpy(y), QCFS_EPOCHS, 2e-3, seed)
     entries = []
     for ann, rows in ((net, ROWS), (tuned, QCFS_ROWS)):
-        for label, method, chip in rows:
+        for label, method, chip, choices in rows:
             data, found = x[:CALIBRATION], []
             for steps in STEPS:
-                snn = nmc.convert(ann, data, steps, method, chip=chip)
+                snn = nmc.convert(ann, data, steps, method, chip=chip, **choices)
                 found.append(integers(snn, chip, data, x_test, y_test))
             entries.append(
                 {"row": label, "chip": chip, "ann": ann_accuracy(ann, x_test, y_test), "accuracy": found}
@@ -165,6 +172,11 @@ def conv_net() -> nn.Module:
     return nn.Sequential(*stem, *down, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(b * 4, 10))
 
 
+JOB_CHIPS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("lava-cpu", "lava-cpu", {}),
+    ("loihi2", "loihi2", {}),
+    ("loihi2, hard", "loihi2", HARD),
+)
 JOBS: dict[str, Callable[[], nn.Module]] = {"conv": conv_net, "res": lambda: ResNet(JOB_WIDTHS)}
 
 
@@ -177,10 +189,10 @@ def measure_job(name: str, seed: int, on: Split) -> dict[str, Any]:
     data = x[:CALIBRATION]
     result: dict[str, Any] = {"net": name, "seed": seed, "ann": ann_accuracy(net, x_test, y_test)}
     print(f"  {name:4s} seed {seed}  ANN {result['ann']:.2%}")
-    for chip in ("lava-cpu", "loihi2"):
+    for label, chip, choices in JOB_CHIPS:
         for steps in (8, 32):
             start, cpu = time.perf_counter(), time.process_time()
-            snn = nmc.convert(net, data, steps, chip=chip)
+            snn = nmc.convert(net, data, steps, chip=chip, **choices)
             seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
             found = {
                 "float": floats(snn, x_test, y_test, (steps,))[0],
@@ -188,10 +200,10 @@ def measure_job(name: str, seed: int, on: Split) -> dict[str, Any]:
                 "convert_s": round(seconds, 2),
                 "convert_cpu_s": round(cpu, 2),
             }
-            result[f"{chip} T={steps}"] = found
+            result[f"{label} T={steps}"] = found
             line = f"float {found['float']:.2%}  integers {found['integer']:.2%}"
             took = f"converted in {seconds:.2f} s, {cpu:.2f} s of CPU"
-            print(f"  {name:4s} seed {seed}  {chip:9s} T = {steps:2d}  {line}  {took}", flush=True)
+            print(f"  {name:4s} seed {seed}  {label:12s} T = {steps:2d}  {line}  {took}", flush=True)
     return result
 
 

@@ -69,6 +69,8 @@ def analyse(
     options = {**options, "observe": lambda done: stages.update({done.name: done.network})}
     api.compile(model, chip, data, stop_after="prove-ranges", **options)
     timed, integer = stages["balance"], stages["prove-ranges"]
+    # Loops of soft resets have clocks besides the model's layers.
+    layers = stages["quantize"]
     samples, engine = np.asarray(x, np.float64), engine_by_name("auto")
     wanted = _classes(timed, samples)
     found = engine.run(integer, encode.encode(integer, samples), integer.steps).classes
@@ -77,7 +79,7 @@ def analyse(
         return None if truth is None else float((classes == truth).mean())
 
     return Analysis(
-        fidelity.compare_layers(timed, integer, samples, engine),
+        fidelity.compare_layers(timed, layers, samples, engine),
         len(samples),
         float((found != wanted).mean()),
         float((_classes(_shaken(timed, seed), samples) != wanted).mean()),

@@ -174,6 +174,11 @@ class Chip:
         return parse_chip(f'board = "{name}"\n'.encode() + self.toml.removeprefix(_chosen(self)), self.base)
 
     @property
+    def loops_resets(self) -> bool:
+        """Whether a soft reset must be a synapse of each neuron onto itself (``quantize/reset_loops.py``)."""
+        return "subtract" not in self.resets
+
+    @property
     def weight_bits(self) -> int:
         """The widest weight."""
         return max(self.weight_codes)

@@ -203,7 +203,8 @@ class FloatNeuron:
 
     Gains, leak potentials and reset values of the frameworks are folded away by ``frontend/lower.py``:
     v is measured in units of the weights and from the reset potential. threshold and v0 are
-    broadcastable to the population's shape; threshold None is a readout that never fires.
+    broadcastable to the population's shape; threshold None is a readout that never fires. drop: what a
+    soft reset subtracts where that is not the threshold.
     """
 
     threshold: FloatArray | None
@@ -212,6 +213,12 @@ class FloatNeuron:
     compare: Compare = Compare.GREATER_EQUAL
     reset: Reset = Reset.ZERO
     v0: FloatArray = field(default_factory=lambda: frozen(0.0, np.float64))
+    drop: FloatArray | None = None
+
+    @property
+    def subtracted(self) -> FloatArray | None:
+        """What v loses at a spike; None for a hard reset and for a readout."""
+        return None if self.reset is Reset.ZERO else self.threshold if self.drop is None else self.drop
 
 
 @dataclass(frozen=True, eq=False)

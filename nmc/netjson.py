@@ -174,6 +174,7 @@ class _Decoder:
                 record.choice("compare", Compare),
                 record.choice("reset", Reset),
                 self.floats(record.raw("v0"), who),
+                self.optional(record.raw("drop"), self.floats, who),
             )
         if kind is FixedNeuron:
             return FixedNeuron(

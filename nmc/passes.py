@@ -18,6 +18,7 @@ from nmc.partition.tile import Objective, partition
 from nmc.quantize import calibrate, inputs, ranges
 from nmc.quantize.network import Quantizer
 from nmc.quantize.precision import Precision
+from nmc.quantize.reset_loops import reset_loops
 from nmc.quantize.support import check_support
 from nmc.rules import verify
 
@@ -62,7 +63,7 @@ def pipeline(
     def quantize(network: Network) -> Network:
         statistics = None if data is None else calibrate.measure(network, data)
         traffic.update(calibrate.traffic(network, statistics or {}))
-        return Quantizer(precision, statistics, data, precision.profiles(chip), chip.start_values)(network)
+        return Quantizer.for_chip(chip, precision, statistics, data)(network)
 
     def prove(network: Network) -> Network:
         ranges.prove(network)
@@ -86,6 +87,7 @@ def pipeline(
         *host,
         Pass("balance", Stage.TIMED, lambda network: timing.balance(network, chip.max_delay)),
         Pass("quantize", Stage.QUANTIZED, quantize),
+        Pass("reset-loops", Stage.QUANTIZED, lambda network: reset_loops(network, chip)),
         Pass("check-support", Stage.QUANTIZED, lambda network: check_support(network, chip)),
         Pass("prove-ranges", Stage.QUANTIZED, prove),
         Pass("sum-in-parts", Stage.QUANTIZED, in_parts),

@@ -128,8 +128,10 @@ def _connected(network: Network) -> Iterator[Breach]:
     for population in reversed(network.populations):
         if population.name not in reached:
             yield population.name, "reaches no output"
-        if bool(network.incoming(population.name)) == population.is_input:
-            yield population.name, "an input has no incoming projection, every other population has one"
+        fed = bool(network.incoming(population.name))
+        # A clock lives on its bias alone (``quantize/reset_loops.py``).
+        if fed if population.is_input else not fed and population.bias is None:
+            yield population.name, "an input has no incoming projection, every other population one or a bias"
 
 
 def _numbers(network: Network) -> Iterator[tuple[Population | Projection, str, Any]]:
@@ -140,6 +142,7 @@ def _numbers(network: Network) -> Iterator[tuple[Population | Projection, str, A
         if isinstance(population.neuron, FloatNeuron):
             yield population, "threshold", population.neuron.threshold
             yield population, "v0", population.neuron.v0
+            yield population, "drop", population.neuron.drop
         elif isinstance(population.neuron, FixedNeuron):
             yield population, "threshold", population.neuron.vth
             yield population, "v0", population.neuron.v0

@@ -132,11 +132,13 @@ def balance(network: Network, max_delay: int) -> Network:
     for line in lines.values():
         projections.extend(line.projections())
     timed = network.with_(stage=Stage.TIMED, populations=tuple(populations), projections=tuple(projections))
-    if not network.remembers:
-        return timed
-    apart = interval(timed, network.steps)
-    note = f"spikes that come back reach past a sample's end: samples run one at a time, {apart} steps apart"
-    return timed.with_(notes=(*network.notes, note))
+    return timed.with_(notes=(*network.notes, alone(timed))) if network.remembers else timed
+
+
+def alone(network: Network) -> str:
+    """The note of a network that remembers: what its loops cost."""
+    apart = interval(network, network.steps)
+    return f"spikes that come back reach past a sample's end: samples run one at a time, {apart} steps apart"
 
 
 @dataclass

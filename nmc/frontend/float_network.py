@@ -14,7 +14,7 @@ import numpy as np
 from nmc import ir, synapse
 from nmc.errors import InternalError, NmcError
 from nmc.frontend.float_engine import Array, as_trains, current
-from nmc.ir import Compare, FloatArray, FloatNeuron, GradedRelay, Network, Reset
+from nmc.ir import Compare, FloatArray, FloatNeuron, GradedRelay, Network
 
 
 def run_network(
@@ -94,7 +94,7 @@ def _run_layer(
             late[:, p.lag :] = one[:, : max(0, steps - p.lag)] if one.shape[1] > 1 else one
             one = late
         currents.append(one)
-    total = reduce(np.add, currents)
+    total = reduce(np.add, currents, np.zeros((1, 1, *population.shape)))
     if isinstance(population.neuron, GradedRelay):
         train = np.broadcast_to(total, (len(total), steps, *population.shape))
         return _PopulationRun(total, train, train)
@@ -164,5 +164,5 @@ class _FloatCell:
             self._v = v
             return np.zeros_like(v), v
         over = v > neuron.threshold if neuron.compare is Compare.GREATER else v >= neuron.threshold
-        self._v = np.where(over, v - neuron.threshold if neuron.reset is Reset.SUBTRACT else 0.0, v)
+        self._v = np.where(over, 0.0 if neuron.subtracted is None else v - neuron.subtracted, v)
         return over.astype(np.float64), v

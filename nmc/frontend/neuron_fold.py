@@ -12,7 +12,11 @@ into
     V[t] = keep_v V[t-1] + U[t] + (1 - keep_v) (v_leak - r) / c,  threshold (threshold - r) / c, reset to 0
 
 so that weights stay as they are, and stay shared. A readout keeps the user's units (its potential is the
-result), so there c goes into the weights.
+result), so there c goes into the weights. A threshold that is subtracted one step late,
+
+    v[t] = keep_v v[t-1] + ... - threshold s[t-1] = keep_v (v[t-1] - threshold / keep_v s[t-1]) + ...
+
+is one of threshold / keep_v that is subtracted at once: it fires in the same steps.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ from nmc.errors import NmcError
 from nmc.frontend.opgraph import Neuron, ResetRule
 from nmc.frontend.shapes import spread
 from nmc.ir import FloatArray, FloatNeuron, Reset, Shape, frozen
+
+LEAST_KEPT = 1 / 64
+"""A membrane that keeps less has too few bits left for what is subtracted from it before it decays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +101,7 @@ def fold_neuron(name: str, op: Neuron, bias: FloatArray | None, node: Shape, sha
         op.compare,
         reset,
         shaped((spread(op.v0, node) - reference) / gain),
+        shaped(spread(op.threshold, node) / gain / keep_v) if _is_late(op, keep_v) else None,
     )
     total = np.asarray((drive + (leak - (1 - keep_v) * reference) / gain).reshape(shape))
     return FoldedNeuron(neuron, some(total), frozen(1.0))
@@ -123,8 +131,7 @@ def _reset(name: str, op: Neuron, keep_v: float) -> Reset:
         )
     if op.reset is ResetRule.VALUE:
         return Reset.ZERO
-    if op.reset is ResetRule.SUBTRACT or (op.reset is ResetRule.SUBTRACT_NEXT and keep_v == 1):
-        # Without a leak it makes no difference whether v loses the threshold now or in the next step.
+    if op.reset is ResetRule.SUBTRACT or (op.reset is ResetRule.SUBTRACT_NEXT and keep_v >= LEAST_KEPT):
         return Reset.SUBTRACT
     raise NmcError(
         "NMC-Q03",
@@ -132,3 +139,8 @@ def _reset(name: str, op: Neuron, keep_v: float) -> Reset:
         "is reset in the step after its spike, chips reset in the same step",
         "train with reset_delay=False, or run it with --engine float",
     )
+
+
+def _is_late(op: Neuron, keep_v: float) -> bool:
+    """Without a leak it makes no difference whether v loses the threshold now or in the next step."""
+    return op.reset is ResetRule.SUBTRACT_NEXT and keep_v < 1

@@ -10,12 +10,13 @@ import numpy as np
 from nmc.ir import FixedNeuron, FloatArray
 from nmc.quantize import weights
 from nmc.quantize.emulate import Emulator
-from nmc.quantize.population import CORRECTION, ScaledPopulation
+from nmc.quantize.population import CORRECTION, START, ScaledPopulation
 
 HALVINGS = 7
 SIGMAS = 3.0
 """Rates that differ by less than so many standard deviations of a count differ by chance: left alone."""
-START_STEPS, START_STEP = 4, 1 / 8
+START_STEPS = 4
+START_STEP = START / START_STEPS
 """Start values that are tried, up and down, in thresholds."""
 START_GAIN = 0.5
 """A start value must leave less than this share of the error."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nmc.chip import Chip
 from nmc.errors import InternalError, NmcError
 from nmc.ir import (
     Conv2d,
@@ -49,6 +50,7 @@ class Quantizer:
     profiles: how many different thresholds a population may have; scaling a channel's weights, bias and
     threshold together leaves its spikes unchanged. 1: one scale per population; None: any number.
     start_values: whether v may start elsewhere than at the reset potential, to take back an error of timing.
+    loops: soft resets will be synapses of neurons onto themselves (``reset_loops.py``): what they must hold.
     """
 
     precision: Precision
@@ -56,6 +58,19 @@ class Quantizer:
     frames: FloatArray | None
     profiles: int | None = 1
     start_values: bool = False
+    loops: bool = False
+
+    @classmethod
+    def for_chip(
+        cls,
+        chip: Chip,
+        precision: Precision,
+        statistics: dict[str, Statistics] | None,
+        frames: FloatArray | None,
+    ) -> Quantizer:
+        """With what the chip can do."""
+        profiles = precision.profiles(chip)
+        return cls(precision, statistics, frames, profiles, chip.start_values, chip.loops_resets)
 
     def __call__(self, network: Network) -> Network:
         """Contract: TIMED in, QUANTIZED out; names, shapes, levels and delays are untouched.
@@ -155,7 +170,7 @@ class _Work:
         if known and self._emulator and self._quantizer.statistics is not None and scaled.learned:
             wanted = self._quantizer.statistics[population.name]
             correct.match_rates(scaled, self._emulator, wanted.mean)
-            if self._quantizer.start_values:
+            if self._quantizer.start_values or scaled.loops:
                 correct.match_course(scaled, self._emulator, wanted.course)
         for projection in incoming:
             self.projections[projection.name] = scaled.projection(projection)
@@ -168,7 +183,14 @@ class _Work:
         quantizer = self._quantizer
         bits = quantizer.precision.bits(population)
         return ScaledPopulation(
-            self._network, population, done, payloads, quantizer.statistics, bits, quantizer.profiles
+            self._network,
+            population,
+            done,
+            payloads,
+            quantizer.statistics,
+            bits,
+            quantizer.profiles,
+            loops=quantizer.loops,
         )
 
     def _input(self, population: Population) -> Population:

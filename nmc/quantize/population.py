@@ -28,12 +28,12 @@ from nmc.ir import (
     Network,
     Population,
     Projection,
-    Reset,
     frozen,
 )
 from nmc.quantize import neurons, ranges, rounding, weights
 from nmc.quantize.calibrate import Statistics
 from nmc.quantize.emulate import Emulator
+from nmc.quantize.reset_loops import can_loop
 
 HOST_WEIGHT_BITS = 16
 """Host projections run on the host's processor; 16 bits make their error invisible after rounding."""
@@ -41,6 +41,13 @@ CORRECTION = 1.0
 """Corrections may move a bias by this share of the threshold; the fields leave room for it."""
 READOUT_CORRECTION = 0.25
 """The same for a readout, of all that can arrive in a step."""
+START = 0.5
+"""Start values may be moved by this share of the threshold."""
+LARGEST_START = (neurons.MAX_BIAS_MANT << spec.BIAS_EXP_MAX) / neurons.V_PER_WEIGHT
+LARGEST_DROP = 128 << weights.MAX_EXPONENT + 1
+"""Where soft resets are loops a start value is a bias, and what a spike subtracts a weight; weight units."""
+FINEST = 16
+"""Thresholds that share the exponent of such weights are at least so many mantissas."""
 RESCALES = 12
 MARGIN = 0.98
 """A scale whose rounded weights reach too far is shrunk to this share of what would have fitted."""
@@ -61,8 +68,9 @@ def is_learned(population: Population, incoming: tuple[Projection, ...]) -> bool
 class ScaledPopulation:
     """One population with its scale chosen: (1,), or (C_out,) where every channel has its own.
 
-    done: the populations before it, quantized; payloads: the range of their spikes, 0 included. ``round``
-    must have been called before the results are asked for.
+    done: the populations before it, quantized; payloads: the range of their spikes, 0 included. loops: a soft
+    reset will be a synapse onto itself (``reset_loops.py``), so that u must hold what v holds elsewhere, and
+    threshold and bias must be weights. ``round`` must have been called before the results are asked for.
     """
 
     def __init__(
@@ -74,11 +82,14 @@ class ScaledPopulation:
         statistics: dict[str, Statistics] | None,
         bits: int,
         profiles: int | None,
+        *,
+        loops: bool = False,
     ) -> None:
         assert isinstance(population.neuron, FloatNeuron)
         self._population = population
         self._neuron = population.neuron
         self._steps = network.steps
+        self.loops = loops and can_loop(population.neuron)
         self._done, self._payloads = done, payloads
         self._grid = weights.Grid.finest(bits)
         self._statistics = statistics
@@ -145,7 +156,7 @@ class ScaledPopulation:
             reach = self._all_reach(
                 {name: one.value.astype(np.float64) for name, one in self.weights.items()}
             )
-            loads = (reach, reach + self._constant() * self.scale)
+            loads = self._loads(reach, self._constant() * self.scale, self._returning() * self.scale)
             excess = reduce(
                 np.maximum, (load / room for room, load in zip(self._rooms(), loads, strict=False))
             )
@@ -292,21 +303,35 @@ class ScaledPopulation:
         if self._neuron.threshold is not None:
             largest = weights.per_output(np.abs(self._neuron.threshold), np.max)
             limits.append(((1 << spec.THRESHOLD_BITS) - 1) / largest)
+            if self.loops:
+                # What v starts from becomes the bias, what a spike subtracts a weight.
+                start = weights.per_output(np.abs(self._neuron.v0), np.max) + START * largest
+                limits += [_over(LARGEST_START, start), _over(LARGEST_DROP, self._returning())]
         slack = len(self.host) + 1
         field = (neurons.MAX_BIAS_MANT - slack) << spec.BIAS_EXP_MAX
         limits.append(_over(field / neurons.V_PER_WEIGHT, self._constant()))
         reach = self._all_reach({p.name: self._float_weight(p) for p in self.chip})
-        loads = (reach, reach + self._constant())
+        loads = self._loads(reach, self._constant(), self._returning())
         # Where rounding could add as much as the weights themselves, the result is checked instead.
         moved = self._moved()
         for room, load in zip(self._rooms(), loads, strict=False):
             limits.append(_over(np.where(2 * moved <= room, room - moved, room), load))
         return np.asarray(reduce(np.minimum, limits))
 
+    def _loads(self, reach: FloatArray, constant: FloatArray, returning: FloatArray) -> list[FloatArray]:
+        """What arrives in u and in v in one step at most, in the order of ``_rooms``."""
+        return [reach + (constant + returning if self.loops else 0.0), reach + constant]
+
+    def _returning(self) -> FloatArray:
+        """What a spike subtracts by the synapse onto itself, (C_out,) or (1,), float units."""
+        drop = self._neuron.subtracted
+        return np.zeros(1) if drop is None else weights.per_output(self._neuron.keep_v * drop, np.max)
+
     def _rooms(self) -> list[float]:
         """What may arrive in one step, weight units: what u holds; for a readout also a share of v over T."""
-        keep_u = self._neuron.keep_u
+        keep_u = self._neuron.keep_v if self.loops else self._neuron.keep_u
         gain = 1 / (1 - keep_u) if keep_u < 1 else float(self._steps)
+        gain = min(gain, float(self._steps)) if self.loops else gain
         rooms = [((spec.U_FOLD - 1) >> spec.WEIGHT_SHIFT) / gain]
         if self._neuron.threshold is None:
             rooms.append((spec.V_LIMIT >> spec.WEIGHT_SHIFT) / self._steps - 1)
@@ -340,7 +365,20 @@ class ScaledPopulation:
         uniform = np.array_equal(value, weights.per_output(threshold, np.min))
         if not uniform or len(value) not in (1, len(scale)) or (value <= 0).any():
             return scale
+        if self.loops:
+            return self._weight_threshold(scale)
         return np.asarray(np.maximum(1.0, np.floor(value * scale)) / value)
+
+    def _weight_threshold(self, scale: FloatArray) -> FloatArray:
+        """The next lower scales at which what a spike subtracts is a weight, all with one exponent."""
+        value = self._returning()
+        if not value.all():
+            return scale
+        # Far larger ones would leave the smallest threshold no mantissa.
+        least = (value * scale).min() * (128 // FINEST)
+        wanted = np.minimum(value * scale, least)
+        step = 2.0 ** max(1, int(np.ceil(np.log2(wanted.max() / 128))))
+        return np.asarray(np.maximum(step, np.floor(wanted / step) * step) / value)
 
     @property
     def _spread(self) -> FloatArray:
@@ -356,13 +394,16 @@ class ScaledPopulation:
             mant = np.rint(self._bias * (self._spread * neurons.V_PER_WEIGHT / (1 << exponent)))
             bias = Fixed(mant.astype(np.int64), exponent, spec.BIAS_MANT_BITS, signed=True)
         elif np.any(self._bias):
-            bias = neurons.bias_field(self._bias * (self._spread * neurons.V_PER_WEIGHT), label)
+            current = self._bias * (self._spread * neurons.V_PER_WEIGHT)
+            if self.loops:  # what a clock's synapses will bring
+                current = weights.with_exponent(self._bias * self._spread, label).value * neurons.V_PER_WEIGHT
+            bias = neurons.bias_field(current, label)
         vth = drop = None
         if neuron.threshold is not None:
             on_grid = neurons.on_weight_grid(neuron, bias) and not self.host
             vth = neurons.threshold_field(neuron.threshold * self._spread, neuron.compare, on_grid, label)
-            if neuron.reset is Reset.SUBTRACT:
-                drop = frozen(neurons.in_v_units(neuron.threshold, self._spread))
+            if neuron.subtracted is not None:
+                drop = frozen(neurons.in_v_units(neuron.subtracted, self._spread))
         start = neuron.v0 + self._per_channel(self._start) if self._start.any() else neuron.v0
         fixed = FixedNeuron(
             vth,

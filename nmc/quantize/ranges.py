@@ -104,8 +104,15 @@ def arriving(network: Network, projection: Projection) -> Bounds:
         )
         return (low * weight, high * weight) if weight >= 0 else (high * weight, low * weight)
     low, high = payload_range(network, source)
-    rows = fan_in_rows(projection, projection.integer_weight)
-    return row_ranges(rows if count == 1 else np.repeat(rows, count, axis=1), low, high)
+    weights = projection.integer_weight
+    rows = fan_in_rows(projection, weights)
+    lowest, highest = row_ranges(rows if count == 1 else np.repeat(rows, count, axis=1), low, high)
+    if isinstance(projection.synapse, Identity) and weights.ndim > 1:  # one per channel, or per neuron
+        lowest, highest = (
+            lowest.reshape(len(weights), -1).min(axis=1),
+            highest.reshape(len(weights), -1).max(axis=1),
+        )
+    return lowest, highest
 
 
 def row_ranges(rows: npt.NDArray[Any], low: int, high: int) -> Bounds:

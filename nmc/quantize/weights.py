@@ -13,6 +13,8 @@ from nmc.errors import NmcError
 from nmc.ir import Fixed, FloatArray, mantissa_range
 
 FULL_BITS = 8
+MAX_EXPONENT = 7
+"""Of a synapse group's weights (Loihi 1: -8..7, NxSDK's wgtExp as brian2_loihi documents it)."""
 MOST = 1 << 20
 """Weights of a matrix that the choice of a clip looks at; the classifier of a ResNet-18 has 25 times more."""
 CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.43, 0.36, 0.3, 0.25, 0.2)
@@ -83,6 +85,33 @@ def to_grid(weight: FloatArray, scale: FloatArray, grid: Grid) -> Fixed:
     """``clip(rint(weight * scale / step))`` as a Fixed; value in weight units."""
     mant = np.clip(np.rint(weight * along(scale, weight.ndim) / grid.step), grid.lowest, grid.highest)
     return Fixed(mant.astype(np.int64), grid.step.bit_length() - 1, grid.bits, grid.signed)
+
+
+def with_exponent(values: FloatArray, who: str) -> Fixed:
+    """The nearest 8-bit weights, with the smallest exponent that holds them: -128..127 times 2 or more where
+    any is negative, as the chip stores mixed signs, else 0..255.
+
+    Args:
+        values: weight units.
+
+    Raises:
+        NmcError: NMC-Q02 beyond the largest exponent.
+    """
+    signed = bool(values.size) and float(values.min()) < 0
+    lowest, highest = mantissa_range(FULL_BITS, signed)
+    for exp in range(int(signed), MAX_EXPONENT + int(signed) + 1):
+        mant = np.rint(values / (1 << exp))
+        if mant.size == 0 or (mant.min() >= lowest and mant.max() <= highest):
+            return Fixed(mant.astype(np.int64), exp, FULL_BITS, signed)
+    largest, limit = float(np.abs(values).max()), highest << exp
+    raise NmcError(
+        "NMC-Q02",
+        who,
+        f"a weight of {largest:,.0f}, the chip holds {limit:,}",
+        "scale weights and threshold down",
+        measured=largest,
+        allowed=limit,
+    )
 
 
 @dataclass(frozen=True, eq=False)

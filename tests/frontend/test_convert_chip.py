@@ -52,24 +52,36 @@ def qcfs(levels: int) -> og.OpGraph:
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-@pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
-def test_every_method_gives_what_the_chip_can_run(method: str, chip: str) -> None:
+@pytest.mark.parametrize(("chip", "choices"), [("loihi1", {}), ("loihi2", {"reset": "hard"})])
+def test_every_method_gives_what_the_chip_can_run(method: str, chip: str, choices: dict) -> None:
+    """Frames of ``loihi1`` enter as a bias, which the loop of a soft reset would not add up."""
     x = frames(12, 3)
-    snn = nmc.convert(residual(3), x, 4, method, chip=chip)
+    snn = nmc.convert(residual(3), x, 4, method, chip=chip, **choices)
     assert {op.reset for op in neurons(snn)} == {ResetRule.VALUE}
     assert not any(op.v0.any() for op in neurons(snn))
     assert nmc.compile(snn, chip, x).network.chip == chip
 
 
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_soft_resets_and_start_values_are_loops_and_biases(method: str) -> None:
+    x = frames(12, 3)
+    snn = nmc.convert(residual(3), x, 4, method, chip="loihi2")
+    soft = METHODS[method].reset == "soft"
+    assert {op.reset for op in neurons(snn)} == {ResetRule.SUBTRACT if soft else ResetRule.VALUE}
+    assert any(op.v0.any() for op in neurons(snn)) == (soft and METHODS[method].v0 > 0)
+    assert nmc.compile(snn, "loihi2", x).network.remembers == soft
+
+
 def test_qcfs_runs_on_a_chip_without_start_values() -> None:
     x = frames(12, 3)
-    snn = nmc.convert(qcfs(4), x, 4)
+    snn = nmc.convert(qcfs(4), x, 4, reset="hard")
     assert not any(op.v0.any() for op in neurons(snn))
     assert nmc.compile(snn, "loihi2", x).network.steps == 4
 
 
-def test_where_there_is_a_soft_reset_and_a_start_value_both_are_used() -> None:
-    snn = nmc.convert(residual(3), frames(12, 3), 4, chip="lava-cpu")
+@pytest.mark.parametrize("chip", ["lava-cpu", "loihi2"])
+def test_where_there_is_a_soft_reset_and_a_start_value_both_are_used(chip: str) -> None:
+    snn = nmc.convert(residual(3), frames(12, 3), 4, chip=chip)
     assert {op.reset for op in neurons(snn)} == {ResetRule.SUBTRACT}
     assert all(op.v0.all() for op in neurons(snn))
 
@@ -77,10 +89,13 @@ def test_where_there_is_a_soft_reset_and_a_start_value_both_are_used() -> None:
 @pytest.mark.parametrize(
     ("choices", "says"),
     [
-        ({"reset": "soft"}, "NMC-Q03 reset: soft, loihi2 has hard"),
-        ({"starts": True}, "NMC-Q03 starts: neurons would start from other potentials than 0"),
-        ({"correction": "potential"}, "NMC-Q03 correction: neurons would start"),
-        ({"method": METHODS["auto"]}, "NMC-Q03 reset: soft"),
+        ({"chip": "loihi1", "reset": "soft"}, "NMC-Q03 reset: soft, loihi1 has hard"),
+        ({"chip": "loihi1", "method": METHODS["auto"]}, "NMC-Q03 reset: soft"),
+        (
+            {"reset": "hard", "starts": True},
+            "NMC-Q03 starts: neurons would start from other potentials than 0",
+        ),
+        ({"reset": "hard", "correction": "potential"}, "NMC-Q03 correction: neurons would start"),
     ],
 )
 def test_what_is_asked_for_and_not_there_is_refused(choices: dict, says: str) -> None:

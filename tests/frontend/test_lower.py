@@ -238,17 +238,21 @@ def test_a_current_filter_is_kept():
         lower(lif(threshold=1.0, keep_u=0.5), 4, "distribute", Encoding.GRADED)
 
 
-def test_a_delayed_subtraction_without_leak_is_an_immediate_one():
-    original = lif(threshold=1.0, reset=og.ResetRule.SUBTRACT_NEXT)
+@pytest.mark.parametrize(("keep_v", "drop"), [(1.0, None), (0.75, 4 / 3), (0.5, 2.0)])
+def test_a_delayed_subtraction_is_an_immediate_one_of_what_will_not_have_decayed(keep_v, drop):
+    original = lif(threshold=1.0, reset=og.ResetRule.SUBTRACT_NEXT, keep_v=keep_v)
     network = lower(original, 8, "distribute", Encoding.GRADED)
     check(network, original, steps=8)
+    found = network["s"].neuron
+    assert found.reset is Reset.SUBTRACT
+    assert found.drop == drop if drop is None else float(found.drop) == pytest.approx(drop)
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"multi_spike": True, "reset": og.ResetRule.SUBTRACT}, "floor"),
-        ({"reset": og.ResetRule.SUBTRACT_NEXT, "keep_v": 0.5}, "in the step after"),
+        ({"reset": og.ResetRule.SUBTRACT_NEXT, "keep_v": 0.01}, "in the step after"),
         ({"reset": og.ResetRule.BLANK_NEXT}, "in the step after"),
         ({"keep_v": [0.5, 0.5, 0.25]}, "keep_v differs"),
         ({"keep_v": 1.5}, "keep_v = 1.5"),

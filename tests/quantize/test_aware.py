@@ -116,7 +116,7 @@ def test_it_starts_as_what_the_quantizer_made(name: str) -> None:
     for chip in (load_chip("lava-cpu"), load_chip("loihi1")):
         timed = timing.balance(network if chip.payload_bits else inputs.host_input(network), chip.max_delay)
         precision = Precision(3, "channel")
-        wanted = Quantizer(precision, calibrate.measure(timed, x), x, precision.profiles(chip))(timed)
+        wanted = Quantizer.for_chip(chip, precision, calibrate.measure(timed, x), x)(timed)
         same(aware(network, chip, x, precision).export(), wanted)
 
 

@@ -22,6 +22,7 @@ from nmc.backends.engines import NAMES, engine
 from nmc.chip import load_chip
 from nmc.errors import NmcError
 from nmc.ir import Encoding, FixedNeuron, InputNeuron, IntArray, Network, Stage
+from nmc.quantize.reset_loops import reset_loops
 from nmc.quantize.support import check_support
 from nmc.rules import verify
 
@@ -108,10 +109,11 @@ def chip_cell(feature: Feature, name: str) -> Cell:
     if longest > chip.max_delay:
         return Cell("refused NMC-T01", f"delay {longest}, {name} has {chip.max_delay}: compiled to relays")
     try:
-        check_support(network, chip)
+        looped = reset_loops(network, chip)
+        check_support(looped, chip)
     except NmcError as error:
         return Cell(f"refused {error.code}", str(error))
-    return Cell("yes")
+    return Cell("yes" if looped is network else "as a loop")
 
 
 def matrix(engines: tuple[str, ...], show: bool = False) -> list[tuple[Feature, dict[str, Cell]]]:
@@ -140,6 +142,7 @@ def render(rows: list[tuple[Feature, dict[str, Cell]]]) -> str:
         "equal a pure-Python oracle that shares no code with nmc; no tolerance. **refused**: by design, with",
         "the code shown. The columns of chips say whether `nmc compile` accepts the feature for that chip;",
         "*as current*: the host turns the frame into bias current, which is the feature input/current.",
+        "*as a loop*: of a synapse from each neuron to itself, which is a feature of the area loop.",
         "A soft reset or a start value runs in Lava as a process model of nmc, on the CPU only.",
         "",
         "| area | feature | " + " | ".join(columns) + " |",

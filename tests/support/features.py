@@ -250,6 +250,38 @@ def loops(bias: object = None) -> Callable[[], Network]:
     return build
 
 
+def soft_reset(keep_v: float) -> Callable[[], Network]:
+    """Reset by subtraction with a start value and a bias per channel."""
+    cell = neuron(16.0, keep_v=keep_v, reset=Reset.SUBTRACT, v0=frozen(8.0, np.float64))
+    return one_neuron(cell, [[[6.0]], [[-2.0]]])
+
+
+def looped_reset(keep_v: float, fields: bool = True) -> Callable[[], Network]:
+    """The same, as chips that reset to 0 have it (``quantize/reset_loops.py``): the membrane in u, the start
+    value as bias, a synapse onto itself, and a clock for the bias.
+
+    fields: with what the chip's fields make of it: nothing keeps all or nothing, and without decay the start
+    value is half a unit lower, with the strict threshold of ``>=`` one unit lower.
+    """
+
+    def build() -> Network:
+        soft, whole = soft_reset(keep_v)(), fields and keep_v == 1
+        start, theta, compare = (7.5, 15.0, Compare.GREATER) if whole else (8.0, 16.0, Compare.GREATER_EQUAL)
+        rest = 1 / 4096 if fields else 0.0
+        cell = neuron(theta, keep_u=keep_v - whole / 4096, keep_v=rest, compare=compare)
+        clock = Population("cell.clock", (1, 3, 3), neuron(0.5, keep_v=rest), frozen(1.0, np.float64))
+        current = (np.array([6.0, -2.0]) - (1 - keep_v) * 8.0).reshape(2, 1, 1, 1)
+        loops = (
+            Projection("cell.clock.out", clock.name, "cell", Conv2d(), frozen(current)),
+            Projection("cell.reset", "cell", "cell", Identity(), frozen(-16.0 * keep_v), lag=1),
+        )
+        source, old, *others = soft.populations
+        populations = (source, clock, replace(old, neuron=cell, bias=frozen(start)), *others)
+        return soft.with_(populations=populations, projections=(*soft.projections, *loops))
+
+    return build
+
+
 def concatenation() -> Network:
     """Two branches; the next layer holds the slice of its weights that belongs to each."""
     net = Sketch(1, 4, 4)
@@ -509,6 +541,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("join", "concatenation", concatenation),
     Feature("loop", "of one population and of two", loops()),
     Feature("loop", "with a bias, which waits for the first data", loops(_BIASES)),
+    Feature("loop", "of a soft reset", looped_reset(1.0)),
+    Feature("loop", "of a leaky soft reset", looped_reset(0.5)),
     Feature("delay", "0", delayed("conv")),
     Feature("delay", "1", delayed("conv"), by(1)),
     Feature("delay", "1, dense", delayed("dense"), by(1)),

@@ -67,7 +67,11 @@ def synapse_process(synapse: Synapses) -> Any:
             groups=synapse.groups,
             **common,
         )
-    common |= {"sign_mode": SignMode[synapse.sign_mode], "num_weight_bits": 8, "weight_exp": 0}
+    common |= {
+        "sign_mode": SignMode[synapse.sign_mode],
+        "num_weight_bits": 8,
+        "weight_exp": synapse.weight_exp,
+    }
     if synapse.process == "Dense":
         return Dense(weights=synapse.weight, **common)
     if synapse.process == "DelayDense":

@@ -222,6 +222,8 @@ class _Writer:
                 fields["max_delay"] = str(synapse.delay)
             fields["sign_mode"] = f"SignMode.{synapse.sign_mode}"
             fields["num_weight_bits"] = "8"
+            if synapse.weight_exp:
+                fields["weight_exp"] = str(synapse.weight_exp)
         fields["num_message_bits"] = str(synapse.message_bits)
         order, source, target = (
             quirks.AXES_TO_LAVA,

@@ -135,7 +135,7 @@ def _scalar_or_full(value: IntArray, shape: Shape) -> IntArray:
 def synapses_of(network: Network, projection: Projection) -> Synapses:
     """The Lava process of one chip projection."""
     source, target = network[projection.source], network[projection.target]
-    synapse, weight = projection.synapse, quirks.representable(projection)
+    synapse, (weight, exponent) = projection.synapse, quirks.representable(projection)
     assert isinstance(projection.weight, Fixed)
 
     def process(name: str, value: IntArray, **more: object) -> Synapses:
@@ -154,7 +154,7 @@ def synapses_of(network: Network, projection: Projection) -> Synapses:
         )
 
     if quirks.convolves(projection, source):
-        conv, kernel = as_convolution(synapse, weight, source.shape[0])
+        conv, kernel = as_convolution(synapse, weight << exponent, source.shape[0])
         return process(
             "Conv",
             quirks.conv_kernel(kernel),
@@ -164,10 +164,14 @@ def synapses_of(network: Network, projection: Projection) -> Synapses:
             groups=conv.groups,
         )
     if isinstance(synapse, Dense):
-        return process("DelayDense" if projection.delay else "Dense", weight)
+        return process("DelayDense" if projection.delay else "Dense", weight, weight_exp=exponent)
     rows, columns, values = synapse_matrix(synapse, weight, source.shape, target.size)
     return process(
-        "DelaySparse" if projection.delay else "Sparse", values, rows=frozen(rows), columns=frozen(columns)
+        "DelaySparse" if projection.delay else "Sparse",
+        values,
+        rows=frozen(rows),
+        columns=frozen(columns),
+        weight_exp=exponent,
     )
 
 

@@ -149,7 +149,7 @@ def _check_delays(forward: tuple[Projection, ...], population: Population) -> No
 def _check_back(back: Projection, population: Population) -> None:
     if not isinstance(back.synapse, Dense) or back.lag != 1:
         raise _refused(population.label, "a loop other than a matrix back to its own layer, one step late")
-    quirks.representable(back)
+    quirks.representable(back, most=0)
 
 
 def _check(source: Population, projection: Projection, population: Population) -> None:
@@ -165,7 +165,7 @@ def _check(source: Population, projection: Projection, population: Population) -
         raise _refused(who, f"a delay of {projection.delay} steps")
     if isinstance(population.bias, Fixed) and np.any((population.bias.mant << population.bias.exp) % 64):
         raise _refused(who, "a bias that is not whole weight units")
-    weight = quirks.representable(projection)
+    weight, _ = quirks.representable(projection, most=0)
     if not isinstance(synapse, Dense):
         if not quirks.convolves(projection, source) and not isinstance(synapse, Identity):
             raise _refused(who, "a convolution beyond the 8-bit fields of Lava's Conv")

@@ -60,7 +60,8 @@ class Synapses:
     """A synapse process between one source and one target.
 
     weight: Conv's kernel in Lava's order, Dense's matrix (out, in), or the values of a sparse matrix at
-    (rows, columns). stride, padding, dilation: Conv's, as (x, y). source_shape, target_shape: torch's.
+    (rows, columns); times two to the weight_exp, which Conv has not. stride, padding, dilation: Conv's, as
+    (x, y). source_shape, target_shape: torch's.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Synapses:
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    weight_exp: int = 0
 
 
 @dataclass(frozen=True, eq=False)

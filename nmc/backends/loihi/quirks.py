@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from nmc import neuron as spec
 from nmc.errors import NmcError
-from nmc.ir import Conv2d, FixedNeuron, InputNeuron, IntArray, Population, Projection, Reset, SumPool2d
+from nmc.ir import Conv2d, Fixed, FixedNeuron, InputNeuron, IntArray, Population, Projection, Reset, SumPool2d
+from nmc.quantize.weights import MAX_EXPONENT
 
 INT8_MAX = 127
 MAX_MERGED = 16
@@ -96,21 +97,25 @@ def sign_mode(weight_signed: bool) -> str:
     return "MIXED" if weight_signed else "EXCITATORY"
 
 
-def representable(projection: Projection) -> IntArray:
-    """The integer weights, checked to be what every Lava process computes with.
+def representable(projection: Projection, most: int = MAX_EXPONENT) -> tuple[IntArray, int]:
+    """The integer weights, checked to be what every Lava process computes with, and their exponent.
 
     With sign mode MIXED, Dense and Sparse clip to -256..255 and drop the lowest bit; EXCITATORY keeps
     0..255 (utils/weightutils.py). ``Conv`` ignores weight_exp, num_weight_bits and sign mode and neither
     clips nor truncates (proc/conv/models.py; lava issue 803). Even integers in -256..254, and 0..255
-    where unsigned, mean the same to all of them and to the chip.
+    where unsigned, mean the same to all of them and to the chip. Larger ones are such integers times two to
+    the exponent, at most ``most``, and ``Conv`` must be given them multiplied out.
 
     Raises:
         NmcError: NMC-Q02 naming the projection.
     """
-    weight = projection.integer_weight
-    signed = bool(getattr(projection.weight, "signed", True))
-    low, high, step = (-256, 254, 2) if signed else (0, 255, 1)
-    outside = (weight < low) | (weight > high) | (weight % step != 0)
+    weight, fixed = projection.integer_weight, projection.weight
+    assert isinstance(fixed, Fixed)
+    low, high, step = (-256, 254, 2) if fixed.signed else (0, 255, 1)
+    large = bool(weight.size) and (weight.min() < low or weight.max() > high)
+    exponent = min(max(fixed.exp - int(fixed.signed), 0), most) if large else 0
+    code = weight >> exponent
+    outside = (code < low) | (code > high) | (code % step != 0) | (code << exponent != weight)
     if outside.any():
         worst = int(weight[outside].flat[0])
         raise NmcError(
@@ -121,7 +126,7 @@ def representable(projection: Projection) -> IntArray:
             measured=worst,
             allowed=high,
         )
-    return weight
+    return code, exponent
 
 
 def message_bits(source: Population) -> int:

@@ -95,7 +95,7 @@ def _slice(cell: Neurons, part: Part) -> Neurons:
 def _between(network: Network, projection: Projection, parts: dict[str, tuple[Part, ...]]) -> list[Synapses]:
     """The projection's synapses from each source tile to each target tile, where there are any."""
     source, target = network[projection.source], network[projection.target]
-    weight = quirks.representable(projection)
+    weight, exponent = quirks.representable(projection)
     assert isinstance(projection.weight, Fixed)
     if isinstance(projection.synapse, Dense):
         rows, columns = np.nonzero(weight)
@@ -123,6 +123,7 @@ def _between(network: Network, projection: Projection, parts: dict[str, tuple[Pa
                         quirks.checked_delay(projection.delay, projection.name),
                         frozen(into[kept]),
                         frozen(out_of[kept]),
+                        weight_exp=exponent,
                     )
                 )
     return found

@@ -116,18 +116,23 @@ def named(method: Method | str, **choices: Any) -> Method:
 def for_chip(method: Method | str, chip: Chip, **choices: Any) -> Method:
     """``named``, with the reset and the start values that the chip has where no choice says otherwise.
 
+    A chip that only resets to 0 has both where neurons can subtract by a synapse onto themselves
+    (``quantize/reset_loops.py``); not where frames enter as a bias, which such neurons would not add up.
+
     Raises:
         NmcError: NMC-Q03 for a chosen reset or start value that the chip has not got, and those of ``named``.
     """
-    resets = {kind: stored for kind, stored in RESETS.items() if stored in chip.resets}
+    loops = chip.loops_resets and chip.payload_bits > 0
+    resets = [kind for kind, stored in RESETS.items() if stored in chip.resets or (kind == "soft" and loops)]
     if isinstance(method, str) and "soft" not in resets:
         choices = {"reset": "hard", **choices}
-    chosen = named(method, **{"starts": chip.start_values, **choices})
+    starts = chip.start_values or (loops and named(method, **choices).reset == "soft")
+    chosen = named(method, **{"starts": starts, **choices})
     if chosen.reset not in resets:
         problem = f"{chosen.reset}, {chip.name} has {', '.join(resets)}"
         raise NmcError("NMC-Q03", "reset", problem, "leave the choice out, or convert for lava-cpu")
     needs = chosen.starts or chosen.correction == "potential"
-    if needs and not chip.start_values:
+    if needs and not starts:
         remedy = 'use correction="bias" and leave starts out, or convert for lava-cpu'
         problem = f"neurons would start from other potentials than 0, {chip.name} clears them to 0"
         raise NmcError("NMC-Q03", "starts" if chosen.starts else "correction", problem, remedy)

@@ -161,15 +161,33 @@ def projection(weight: Fixed) -> Projection:
     return Projection("w", "a", "b", Identity(), weight, origin=("conv1",))
 
 
-@pytest.mark.parametrize("weight", [Fixed(np.array([2, 3]), 0, 8, True), Fixed(np.array(127), 2, 8, True)])
+@pytest.mark.parametrize("weight", [Fixed(np.array([2, 3]), 0, 8, True), Fixed(np.array(127), 9, 8, True)])
 def test_unrepresentable_weights_are_refused(weight: Fixed) -> None:
-    with pytest.raises(NmcError, match=r"NMC-Q02 conv1: weight (3|508) is not one of -256, -254"):
+    with pytest.raises(NmcError, match=r"NMC-Q02 conv1: weight (3|65024) is not one of -256, -254"):
         quirks.representable(projection(weight))
+    with pytest.raises(NmcError, match=r"NMC-Q02 conv1: weight 508"):
+        quirks.representable(projection(Fixed(np.array(127), 2, 8, True)), most=0)
 
 
 def test_representable_weights_pass() -> None:
     for weight in (Fixed(np.array([-128, 127]), 1, 8, True), Fixed(np.array([0, 255]), 0, 8, False)):
-        assert np.array_equal(quirks.representable(projection(weight)), weight.value)
+        values, exponent = quirks.representable(projection(weight))
+        assert np.array_equal(values, weight.value)
+        assert exponent == 0
+
+
+@pytest.mark.parametrize(
+    "weight", [Fixed(np.array([-3, 127]), 8, 8, True), Fixed(np.array([1, 255]), 3, 8, False)]
+)
+def test_larger_weights_have_an_exponent(weight: Fixed) -> None:
+    """And Lava computes with it what the integers say."""
+    values, exponent = quirks.representable(projection(weight))
+    mode = SignMode[quirks.sign_mode(weight.signed)]
+    found = synapse_output(Dense(weights=values.reshape(-1, 1), weight_exp=exponent, sign_mode=mode), [1])
+    assert np.array_equal(np.reshape(found, -1), weight.value)
+
+
+def test_sign_modes() -> None:
     assert (quirks.sign_mode(True), quirks.sign_mode(False)) == ("MIXED", "EXCITATORY")
 
 
