@@ -13,7 +13,9 @@ torch = pytest.importorskip("torch")
 from snn_nets import liven  # noqa: E402
 from torch import nn  # noqa: E402
 
+import nmc  # noqa: E402
 from nmc.errors import NmcError  # noqa: E402
+from nmc.frontend.float_engine import run  # noqa: E402
 from nmc.frontend.trace import trace  # noqa: E402
 from nmc.frontend.tracing.compare import compare  # noqa: E402
 
@@ -224,6 +226,29 @@ def test_snntorch_loop(name):
     )
     assert match.silent == ()
     assert match.spikes > 500
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.85])
+def test_snntorch_default_reset_runs_on_a_chip_that_resets_to_0(beta):
+    """Subtraction one step late, as a synapse of each neuron onto itself; the framework counts the spikes."""
+    snn = pytest.importorskip("snntorch")
+    net = nn.Sequential(
+        nn.Conv2d(2, 6, 3),
+        snn.Leaky(beta=beta, init_hidden=True),
+        nn.Flatten(),
+        nn.Linear(216, 10),
+        snn.Leaky(beta=beta, init_hidden=True),
+    )
+    match = check(net, MAP, frames=True)
+    x = np.random.default_rng(2).random((60, *MAP), np.float32)
+    bundle = nmc.compile(match.graph, "loihi2", x, steps=STEPS)
+    assert any("onto themselves" in note for note in bundle.network.notes)
+    found = nmc.run(bundle, x, engine="reference").output
+    assert np.array_equal(found, nmc.run(bundle, x, engine="native").output)
+    wanted = run(match.graph, x.astype(float), STEPS).output.reshape(found.shape)
+    assert 0 < wanted.mean() < STEPS
+    assert np.mean(found != wanted) < 0.1
+    assert np.abs(found - wanted).max() <= 1
 
 
 def test_snntorch_learned_parameters_and_readout():
