@@ -3,6 +3,7 @@
     python benchmarks/zoo.py                        # all 47, hours on one core
     python benchmarks/zoo.py resnet-20 7b-net       # some of them
     python benchmarks/zoo.py --limit 600            # give up a network after so many seconds
+    python benchmarks/zoo.py --nir                  # narrow variants by way of a NIR file: the same bundle?
 
 Weights and samples are random (seed 0), two samples calibrate. Networks that were converted reset by
 subtraction, which Loihi 2 has not got: here they reset to zero. T is the published one, at most ``--steps``.
@@ -18,12 +19,14 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import nir
 import numpy as np
 
 import nmc
@@ -35,6 +38,7 @@ from nmc.frontend.zoo import NETWORKS, Entry
 CHIP = "loihi2:hala-point"
 """1,152 chips; a network takes as few of them as it needs."""
 STEPS = 16
+NIR_STEPS = 4
 LIMIT = 3600.0
 COLUMNS = (
     *("network", "T", "neurons", "populations", "cores", "chips", "synapses, Mbit", "build, s", "compile, s"),
@@ -93,6 +97,21 @@ def measure(name: str, most: int) -> dict[str, Any]:
     }
 
 
+def by_way_of_nir(name: str) -> str:
+    """Whether what ``nir`` reads and nmc reads back compiles to the same bytes as the graph itself."""
+    entry = NETWORKS[name]
+    graph = entry.build(**entry.narrow)
+    x = samples(graph, NIR_STEPS)
+    with tempfile.TemporaryDirectory() as folder:
+        model, bundles = Path(folder) / "model.nir", [Path(folder) / f"{number}.nmc" for number in range(2)]
+        nmc.export(graph, model)
+        nodes = len(nir.read(model).nodes)
+        for one, path in zip((graph, nmc.load(model)), bundles, strict=True):
+            nmc.compile(one, CHIP, data=x, steps=NIR_STEPS).save(path)
+        same = bundles[0].read_bytes() == bundles[1].read_bytes()
+    return f"| {name} | {nodes} | {'same' if same else 'DIFFER'} |"
+
+
 def in_a_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, __file__, name, "--here", "--steps", str(options.steps)]
     try:
@@ -112,7 +131,13 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds per network")
     parser.add_argument("--json", type=Path, help="append each row to this file as a line of JSON")
     parser.add_argument("--here", action="store_true", help="one network, in this process, as JSON")
+    parser.add_argument("--nir", action="store_true", help="narrow variants by way of a NIR file")
     options = parser.parse_args()
+    if options.nir:
+        print("| network | NIR nodes | bundle |\n|---|---|---|", flush=True)
+        for name in options.names or NETWORKS:
+            print(by_way_of_nir(name), flush=True)
+        return
     if options.here:
         print(json.dumps(measure(options.names[0], options.steps)))
         return

@@ -52,7 +52,7 @@ def value_range(terms: Iterable[TermValue], bias: FloatArray | None) -> tuple[in
         if isinstance(source.neuron, FloatNeuron) and source.neuron.threshold is None:
             return None
         for sign in (1, -1):
-            part = _fan_in(operator, np.maximum(sign * weight, 0.0), source.shape) * source.max_payload
+            part = fan_in(operator, np.maximum(sign * weight, 0.0), source.shape) * source.max_payload
             if sign == 1:
                 high = high + part
             else:
@@ -64,8 +64,8 @@ def value_range(terms: Iterable[TermValue], bias: FloatArray | None) -> tuple[in
     return int(low.min()), int(high.max())
 
 
-def _fan_in(operator: Synapse, weight: FloatArray, source: Shape) -> FloatArray:
-    """(C_out,) or (1,): the most that binary spikes can bring to one neuron."""
+def fan_in(operator: Synapse, weight: FloatArray, source: Shape) -> FloatArray:
+    """(C_out,) or (1,): the most that binary spikes can bring to one neuron; weights of at least 0."""
     if isinstance(operator, Conv2d) and (weight.shape[2] > source[1] or weight.shape[3] > source[2]):
         # No window ever sees the whole kernel.
         reached = synapse.apply(operator, weight, np.ones((1, *source)))[0]

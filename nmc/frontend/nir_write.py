@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,9 @@ DT = 1e-4
 """Seconds per step in the file; what SpikingJelly's and snnTorch's importers take for granted."""
 NIR_VERSION = "1.0.8"
 GZIP_LEVEL = 4
+UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+LONGEST = 100
+"""Characters of a node's name; ``safehdf5`` reads 128, and what makes a name unique is added."""
 
 
 def write_nir(graph: OpGraph, path: str | os.PathLike[str]) -> None:
@@ -138,8 +142,8 @@ class _Writer:
         return (label,)
 
     def _label(self, name: str) -> str:
-        label = base = name.replace("/", ".") or "node"
-        count = 2
+        base = UNSAFE.sub("_", name.replace("/", "."))[:LONGEST] or "node"
+        label, count = base, 2
         while label in self.nodes or label in self.promised.values():
             label, count = f"{base}.{count}", count + 1
         return label

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from nmc import ir
+from nmc.frontend import gates
 from nmc.frontend import opgraph as og
 from nmc.frontend.opgraph import OpGraph
+from nmc.ir import Shape
 
 Bounds = tuple[int, int]
 
@@ -19,9 +22,13 @@ def value_ranges(graph: OpGraph) -> dict[str, Bounds | None]:
             continue
         operands = [found[before] for before in graph.before(name)]
         known = [one for one in operands if one is not None]
-        found[name] = (
-            _range(graph.nodes[name], known) if len(known) == len(operands) else _alone(graph.nodes[name])
-        )
+        op = graph.nodes[name]
+        if len(known) < len(operands):
+            found[name] = _alone(op)
+        elif isinstance(op, og.Conv2d | og.Linear):
+            found[name] = _weighted(op, known, graph.shapes[graph.before(name)[0]])
+        else:
+            found[name] = _range(op, known)
     return found
 
 
@@ -38,6 +45,19 @@ def _alone(op: og.Op) -> Bounds | None:
     """What is whole whatever comes in."""
     fires = isinstance(op, og.Neuron) and op.threshold is not None and not op.multi_spike
     return (0, 1) if fires else None
+
+
+def _weighted(op: og.Conv2d | og.Linear, operands: list[Bounds], source: Shape) -> Bounds | None:
+    """Of a layer with whole weights, such as one that repeats pixels for a gate; borders add zeros."""
+    if (op.weight % 1).any() or (op.bias is not None and (op.bias % 1).any()):
+        return None
+    low, high = min(0, sum(a for a, _ in operands)), max(0, sum(b for _, b in operands))
+    synapse: ir.Synapse = ir.Dense()
+    if isinstance(op, og.Conv2d):
+        synapse = ir.Conv2d(op.stride, op.padding, op.dilation, op.groups)
+    plus, minus = (gates.fan_in(synapse, np.maximum(sign * op.weight, 0.0), source) for sign in (1, -1))
+    bias = np.zeros(1) if op.bias is None else op.bias
+    return int((plus * low - minus * high + bias).min()), int((plus * high - minus * low + bias).max())
 
 
 def _range(op: og.Op, operands: list[Bounds]) -> Bounds | None:
