@@ -6,10 +6,10 @@
 Needs torch and scikit-learn. Networks other than the demo's are trained here (``trained.py``; about a minute
 each on one idle core) from several seeds; losses are in points of accuracy on test images that took part in
 nothing else, averaged over the seeds. ``default``: one scale per layer. ``best``: one scale per layer or
-per channel, whichever is better on the validation part. ``tuned``: per channel, then fine-tuned with
-``nmc.aware``: labels and the float network's classes are learned, the epoch is chosen on the validation
-part. ``unrest``: how many of the validation and test images the float network itself gives another class
-when its weights move by one part in a thousand. With --results, what is in the file is not measured again.
+per channel, whichever is better on the validation part. ``tuned``: per channel, then fine-tuned by
+``nmc.tune``; the epoch is chosen by the loss on the validation part. ``unrest``: how many of the validation
+and test images the float network itself gives another class when its weights move by one part in a thousand.
+With --results, what is in the file is not measured again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from trained import NETWORKS, Data, FloatModule, softening, train
+from trained import NETWORKS, Data, FloatModule, copies
 
 from nmc.backends import encode
 from nmc.backends.engines import engine
@@ -31,14 +31,13 @@ from nmc.ir import Network, Reset, frozen
 from nmc.passes import pipeline, run_passes
 from nmc.quantize.aware import aware
 from nmc.quantize.precision import Granularity, Precision
+from nmc.quantize.tune import Recipe, tune
 
 CHIP = "loihi2"
 SOFT_CHIP = "lava-cpu"
 """For networks that reset by subtraction, which no chip file with limits offers."""
 CALIBRATION = 128
-TUNED = {4: 2e-3, 2: 5e-3}
-"""Learning rates by bits."""
-TUNE_EPOCHS = 8
+TUNED = (4, 2)
 JITTER, DRAWS = 1e-3, 2
 GRANULARITIES: tuple[Granularity, ...] = ("layer", "channel")
 
@@ -51,7 +50,8 @@ class Subject:
         self.seed = seed
         self.data: Data = self.kind.data()
         self.network = self.kind.make(self.data, seed, cache)
-        self.soft = any(getattr(p.neuron, "reset", None) is Reset.SUBTRACT for p in self.network.compute)
+        soft = any(getattr(p.neuron, "reset", None) is Reset.SUBTRACT for p in self.network.compute)
+        self.chip = load_chip(SOFT_CHIP if soft else CHIP)
 
     def floats(self) -> dict[str, float]:
         """Test accuracy, and the share of images that noise on the weights gives another class."""
@@ -69,8 +69,7 @@ class Subject:
         return {"float": float(right.mean()), "unrest": changed}
 
     def integers(self, bits: int, granularity: Granularity) -> dict[str, float]:
-        chip = load_chip(SOFT_CHIP if self.soft else CHIP)
-        passes = pipeline(chip, self.data.x[:CALIBRATION], Precision(bits, granularity))
+        passes = pipeline(self.chip, self.data.x[:CALIBRATION], Precision(bits, granularity))
         return self.measured(run_passes(self.network, passes, stop_after="prove-ranges"))
 
     def measured(self, network: Network) -> dict[str, float]:
@@ -82,13 +81,10 @@ class Subject:
         return {"val": share(data.x_val, data.y_val), "test": share(data.x_test, data.y_test)}
 
     def tuned(self, bits: int) -> dict[str, float]:
-        torch.manual_seed(self.seed)
-        calibration = self.data.x[:CALIBRATION]
-        module = aware(self.network, load_chip(CHIP), calibration, Precision(bits, "channel"))
-        teacher = FloatModule(self.network).eval()
-        scale = softening(self.network)
-        rate = TUNED[bits]
-        train(module, self.data, TUNE_EPOCHS, rate, self.seed, scale=scale, teacher=teacher, select=True)
+        data = self.data
+        module = aware(self.network, self.chip, data.x[:CALIBRATION], Precision(bits, "channel"))
+        recipe = Recipe(epochs=self.kind.tuned, seed=self.seed)
+        tune(module, *copies(data, self.seed), validation=(data.x_val, data.y_val), recipe=recipe)
         return self.measured(module.export())
 
 

@@ -9,7 +9,6 @@ said about rounding.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -44,7 +43,7 @@ from nmc.ir import (
     Reset,
     frozen,
 )
-from nmc.quantize import fake
+from nmc.quantize import through
 from nmc.quantize.population import is_learned
 
 BATCH = 48
@@ -52,6 +51,7 @@ NOISE = 0.05
 """Standard deviation of what training adds to every potential in every step, in thresholds."""
 DECAY = 1e-2
 EPOCHS = 40
+COPIES = 12
 RATE = 8e-3
 
 
@@ -122,6 +122,15 @@ def moved(x: Tensor, rng: torch.Generator) -> Tensor:
     return nn.functional.grid_sample(x, grid, align_corners=False)
 
 
+def copies(data: Data, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The training part ``COPIES`` times, all but the first moved; once where it cannot be moved."""
+    if not data.moves:
+        return data.x, data.y
+    rng = torch.Generator().manual_seed(seed)
+    others = [moved(torch.from_numpy(data.x), rng).numpy() for _ in range(COPIES - 1)]
+    return np.concatenate([data.x, *others]), np.tile(data.y, COPIES)
+
+
 # --- training ---------------------------------------------------------------------------------------
 
 
@@ -171,7 +180,7 @@ class FloatModule(nn.Module):
                 if projection in own:
                     continue
                 source = trains[projection.source]
-                rows = fake.apply(projection.synapse, self.weight(projection), source.flatten(0, 1))
+                rows = through.apply(projection.synapse, self.weight(projection), source.flatten(0, 1))
                 current = current + rows.reshape(*source.shape[:2], *population.shape)
             if isinstance(population.neuron, GradedRelay):
                 trains[population.name] = current
@@ -196,7 +205,7 @@ class FloatModule(nn.Module):
             arriving = current[:, t if current.shape[1] > 1 else 0]
             for p in own:
                 if t >= p.lag:
-                    back = fake.apply(p.synapse, self.weight(p), spikes[t - p.lag])
+                    back = through.apply(p.synapse, self.weight(p), spikes[t - p.lag])
                     arriving = arriving + back.reshape(arriving.shape)
             u = neuron.keep_u * u + arriving
             v = neuron.keep_v * v + u + bias
@@ -204,7 +213,7 @@ class FloatModule(nn.Module):
                 continue
             if self.training and learned:
                 v = v + NOISE * threshold * torch.randn_like(v)
-            spike = fake.fire((v - threshold) / threshold + 1e-7)
+            spike = through.fire((v - threshold) / threshold + 1e-7)
             fired = spike.detach()
             v = v - fired * threshold if neuron.reset is Reset.SUBTRACT else v * (1 - fired)
             spikes.append(spike)
@@ -226,31 +235,11 @@ class FloatModule(nn.Module):
         return self.network.with_(populations=self.network.map_populations(changed), projections=projections)
 
 
-def accuracy(module: nn.Module, x: np.ndarray, y: np.ndarray) -> float:
-    """Share of right classes."""
-    module.eval()
-    with torch.no_grad():
-        found = torch.cat([module(part).argmax(1) for part in torch.from_numpy(x).split(120)])
-    return float((found.numpy() == y).mean())
-
-
-def train(
-    module: nn.Module,
-    data: Data,
-    epochs: int,
-    rate: float,
-    seed: int,
-    *,
-    scale: float = 1.0,
-    teacher: nn.Module | None = None,
-    select: bool = False,
-) -> None:
+def train(module: nn.Module, data: Data, epochs: int, rate: float, seed: int, *, scale: float = 1.0) -> None:
     """AdamW, one cycle of the learning rate.
 
     Args:
         scale: what logits are multiplied by; readouts add up over T and would be far too sure.
-        teacher: whose softened classes are learned besides the labels.
-        select: keep the parameters of the epoch that is best on the validation part, the later of equals.
     """
     rng = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -258,28 +247,15 @@ def train(
     batches = len(x) // BATCH
     optimizer = torch.optim.AdamW(module.parameters(), rate, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * batches)
-    best, kept = -1.0, module.state_dict()
+    module.train()
     for _ in range(epochs):
-        module.train()
         for index in torch.randperm(len(x), generator=rng)[: batches * BATCH].split(BATCH):
             seen = moved(x[index], rng) if data.moves else x[index]
-            logits = scale * module(seen)
-            loss = nn.functional.cross_entropy(logits, y[index])
-            if teacher is not None:
-                with torch.no_grad():
-                    wanted = nn.functional.log_softmax(scale * teacher(seen), 1)
-                found = nn.functional.log_softmax(logits, 1)
-                loss = loss + nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+            loss = nn.functional.cross_entropy(scale * module(seen), y[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-        if select:
-            now = accuracy(module, data.x_val, data.y_val)
-            if now >= best:
-                best, kept = now, copy.deepcopy(module.state_dict())
-    if select:
-        module.load_state_dict(kept)
     module.eval()
 
 
@@ -400,21 +376,21 @@ def converted(data: Data, seed: int, cache: Path | None) -> Network:
 
 @dataclass(frozen=True)
 class Kind:
-    """make: network from data, seed and folder of trained ones. tuned: whether it is fine-tuned; many steps
-    take too long. seeds: whether there is more than one such network."""
+    """make: network from data, seed and folder of trained ones. tuned: passes of fine-tuning over ``copies``
+    of the training part; 0: it would take too long. seeds: whether there is more than one such network."""
 
     make: Callable[[Data, int, Path | None], Network]
     data: Callable[[], Data] = digits
-    tuned: bool = True
+    tuned: int = 5
     seeds: bool = True
 
 
 NETWORKS = {
     "demo": Kind(demo, seeds=False),
-    "converted": Kind(converted, tuned=False),
+    "converted": Kind(converted, tuned=1),
     "sew": Kind(sew),
     "ms": Kind(membrane),
-    "events": Kind(seven, events, tuned=False, seeds=False),
+    "events": Kind(seven, events, tuned=0, seeds=False),
     "depthwise": Kind(depthwise),
-    "recurrent": Kind(recurrent, rows),
+    "recurrent": Kind(recurrent, rows, tuned=40),
 }

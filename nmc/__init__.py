@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         report,
         run,
         run_float,
+        tune,
         verify,
     )
     from nmc.errors import NmcError
@@ -51,6 +52,7 @@ __all__ = [
     "report",
     "run",
     "run_float",
+    "tune",
     "verify",
 ]
 

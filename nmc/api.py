@@ -41,6 +41,7 @@ from nmc.partition.tile import OBJECTIVES, Objective
 from nmc.passes import PassDone, after_quantize, pipeline, run_passes
 from nmc.quantize import calibrate
 from nmc.quantize.precision import Granularity, Precision
+from nmc.quantize.tune import tune
 from nmc.reports import layout
 from nmc.reports.build import build_report
 from nmc.reports.fidelity import LayerFit, compare_layers
@@ -70,6 +71,7 @@ __all__ = [
     "report",
     "run",
     "run_float",
+    "tune",
     "verify",
 ]
 
@@ -292,7 +294,8 @@ def aware(
 ) -> AwareNetwork:
     """A torch module that computes what the chip will compute, to be fine-tuned; see ``quantize.aware``.
 
-    The options are those of ``compile``. When trained: ``compile(module.export(), chip, data)``.
+    The options are those of ``compile``. ``tune(module, x, y)`` trains it with a recipe that was measured.
+    When trained: ``compile(module.export(), chip, data)``.
 
     Raises:
         NmcError: NMC-E01 without torch, and what the passes refuse.

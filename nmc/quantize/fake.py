@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nmc import neuron as spec
 from nmc.errors import InternalError
@@ -25,66 +23,21 @@ from nmc.ir import (
     FixedNeuron,
     FloatArray,
     GradedRelay,
-    Identity,
     InputNeuron,
     Network,
     Population,
     Projection,
     Stage,
-    Synapse,
     frozen,
 )
 from nmc.quantize import neurons, ranges, weights
 from nmc.quantize.network import Quantized
 from nmc.quantize.population import HOST_WEIGHT_BITS, is_learned
+from nmc.quantize.through import Cell, apply, rounded, through
 from nmc.rules import verify
 
 INSIDE = 0.45
 """A trained weight starts where rounding chose it to be, at most this share of a grid step off."""
-
-
-def through(x: Tensor, exact: Tensor) -> Tensor:
-    """``exact`` forward, to the last bit; the gradient of ``x`` backward."""
-    return exact.detach() + (x - x.detach())
-
-
-def rounded(x: Tensor) -> Tensor:
-    return through(x, torch.round(x))
-
-
-class _Fire(torch.autograd.Function):  # type: ignore[misc]
-    """Strict comparison with 0; backward the derivative of arctan(pi x) / pi."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return (x > 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad / (1 + (torch.pi * x) ** 2)
-
-
-def fire(distance: Tensor) -> Tensor:
-    """1 where the distance to the threshold is above 0, with the gradient of a smooth step."""
-    spikes: Tensor = _Fire.apply(distance)
-    return spikes
-
-
-def apply(synapse: Synapse, weight: Tensor, x: Tensor) -> Tensor:
-    """``nmc.synapse.apply`` in torch: x (rows, *source shape)."""
-    if isinstance(synapse, Conv2d):
-        return functional.conv2d(
-            x, weight, None, synapse.stride, synapse.padding, synapse.dilation, synapse.groups
-        )
-    if isinstance(synapse, Dense):
-        return functional.linear(x.flatten(1), weight)
-    if isinstance(synapse, Identity):
-        return x * weight
-    return weight * functional.avg_pool2d(
-        x, synapse.kernel, synapse.stride, synapse.padding, divisor_override=1
-    )
 
 
 @dataclass(frozen=True)
@@ -96,47 +49,20 @@ class _Weight:
     template: Fixed
 
 
-class _Cell:
-    """A population on its way through the steps. current: of the sources that have been run, (N or 1, T or 1,
-    *shape), weight units. neuron None: a relay."""
-
-    def __init__(
-        self,
-        neuron: FixedNeuron | None,
-        current: Tensor,
-        v: Tensor | None = None,
-        bias: Tensor | None = None,
-        threshold: Tensor | None = None,
-        drop: Tensor | None = None,
-    ) -> None:
-        self.current, self.v = current, v
-        self._bias, self._threshold, self._drop = bias, threshold, drop
-        self._u = None if v is None else torch.zeros(v.shape, dtype=torch.float64)
-        self._keep_u = 0 if neuron is None else kept_parts(int(neuron.du.mant) + spec.U_DECAY_OFFSET)
-        self._keep_v = 0 if neuron is None else kept_parts(int(neuron.dv.mant))
-
-    def step(self, arriving: Tensor) -> Tensor:
-        """Spikes of the next step, float32."""
-        if self._u is None or self.v is None:
-            return arriving
-        self._u = decayed(self._u, self._keep_u) + arriving.double() * (1 << spec.WEIGHT_SHIFT)
-        v = (decayed(self.v, self._keep_v) + self._u + self._bias).clamp(-spec.V_LIMIT, spec.V_LIMIT)
-        if self._threshold is None:
-            self.v = v
-            return torch.zeros(v.shape)
-        # The distance as a share of the threshold keeps the derivative's width that of the float network.
-        spike = fire((v - self._threshold) / self._threshold.detach().clamp(min=1.0))
-        fired = spike.detach()
-        self.v = v * (1 - fired) if self._drop is None else v - fired * self._drop
-        return spike.float()
-
-
 class AwareNetwork(nn.Module):  # type: ignore[misc]
     """See ``aware.aware``. ``forward`` gives (N, classes) with gradients: spike counts, or the potential of
-    a readout in the model's units."""
+    a readout in the model's units.
 
-    def __init__(self, timed: Network, quantized: Quantized) -> None:
+    source: the float network that it was made from, TIMED.
+    noise: standard deviation of what training mode adds to the potentials of trained layers in every step, in
+    thresholds; with it neurons learn to keep clear of their thresholds. In evaluation mode there is none.
+    """
+
+    def __init__(self, timed: Network, quantized: Quantized, profiles: int | None = None) -> None:
+        """profiles: where the chip has few thresholds, equal ones of a population stay equal."""
         super().__init__()
+        self.noise = 0.0
+        self.source = timed
         self._network = quantized.network
         self._scales = quantized.scales
         self._learned = {p.name for p in timed.compute if is_learned(p, timed.incoming(p.name))}
@@ -144,6 +70,7 @@ class AwareNetwork(nn.Module):  # type: ignore[misc]
         self.tensors = nn.ParameterDict()
         self.biases = nn.ParameterDict()
         self.thresholds = nn.ParameterDict()
+        self._few, self._groups = profiles is not None, dict[str, Tensor]()
         made: dict[int, _Weight] = {}
         floats = {projection.name: projection.weight for projection in timed.projections}
         for projection in self._network.projections:
@@ -185,12 +112,27 @@ class AwareNetwork(nn.Module):  # type: ignore[misc]
         value = np.broadcast_to(spec.bias_value(bias), shape if bias is None else bias.mant.shape)
         self.biases[key] = nn.Parameter(torch.from_numpy(value / self._v_units(population)).double())
         if neuron.vth is not None:
-            self.thresholds[key] = nn.Parameter(torch.ones(neuron.vth.mant.shape, dtype=torch.float64))
+            mant = neuron.vth.mant
+            groups = np.unique(mant, return_inverse=True)[1] if self._few else np.arange(mant.size)
+            self._groups[key] = torch.from_numpy(groups.reshape(mant.shape))
+            self.thresholds[key] = nn.Parameter(torch.ones(int(groups.max()) + 1, dtype=torch.float64))
 
     def _v_units(self, population: Population) -> FloatArray:
         """v units per float unit, broadcastable to the population."""
         scale = weights.along(self._scales[population.name], len(population.shape))
         return np.asarray(scale * neurons.V_PER_WEIGHT)
+
+    def units(self) -> tuple[dict[str, float], dict[str, float]]:
+        """How far apart numbers lie that make a difference, in the model's units: a grid step of each tensor,
+        geometric mean over channels, and per bias the threshold (1 where there is none)."""
+        steps = {one.parameter: float(torch.exp(-one.factor.log().mean())) for one in self._weights.values()}
+        sizes = {}
+        for population in self.source.compute:
+            if population.name in self._learned:
+                threshold = getattr(population.neuron, "threshold", None)
+                size = 1.0 if threshold is None else float(np.mean(threshold))
+                sizes[self._names[population.name]] = size
+        return steps, sizes
 
     # --- integers ---------------------------------------------------------------------------------------
 
@@ -235,7 +177,8 @@ class AwareNetwork(nn.Module):  # type: ignore[misc]
         if population.name not in self._learned:
             return mant
         top = (1 << spec.THRESHOLD_BITS) - 1
-        return rounded((mant * self.thresholds[self._names[population.name]]).clamp(0, top))
+        key = self._names[population.name]
+        return rounded((mant * self.thresholds[key][self._groups[key]]).clamp(0, top))
 
     # --- forward ----------------------------------------------------------------------------------------
 
@@ -357,12 +300,12 @@ class AwareNetwork(nn.Module):  # type: ignore[misc]
             for population, cell in zip(segment, cells, strict=True)
         }
 
-    def _cell(self, population: Population, trains: Mapping[str, Tensor], samples: int) -> _Cell:
+    def _cell(self, population: Population, trains: Mapping[str, Tensor], samples: int) -> Cell:
         incoming = self._network.incoming(population.name)
         current = self._current(population, incoming, trains)
         neuron = population.neuron
         if isinstance(neuron, GradedRelay):
-            return _Cell(None, current)
+            return Cell(None, current)
         if not isinstance(neuron, FixedNeuron):
             raise InternalError(f"{population.name} is not quantized")
         threshold = drop = None
@@ -371,7 +314,8 @@ class AwareNetwork(nn.Module):  # type: ignore[misc]
             drop = None if neuron.drop is None else self._drop(neuron, threshold)
         v = torch.from_numpy(neuron.v0.astype(np.float64)).expand((samples, *population.shape))
         bias = self._bias_current(population, incoming, trains)
-        return _Cell(neuron, current, v, bias, threshold, drop)
+        noise = self.noise if self.training and population.name in self._learned else 0.0
+        return Cell(neuron, current, v, bias, threshold, drop, noise)
 
     @staticmethod
     def _drop(neuron: FixedNeuron, threshold: Tensor) -> Tensor:
@@ -429,16 +373,3 @@ class AwareNetwork(nn.Module):  # type: ignore[misc]
             neuron = replace(neuron, vth=vth, drop=drop)
         none = population.bias is None and not bias.mant.any()
         return replace(population, neuron=neuron, bias=None if none else bias)
-
-
-def kept_parts(loss: int) -> int:
-    """What a decay leaves of 4096 parts."""
-    return (1 << spec.DECAY_BITS) - loss
-
-
-def decayed(state: Tensor, keep: int) -> Tensor:
-    """``neuron.decay``: truncated towards zero; the gradient of the exact decay."""
-    if keep == 1 << spec.DECAY_BITS:
-        return state
-    exact = state * (keep / (1 << spec.DECAY_BITS))
-    return through(exact, torch.trunc(exact))
