@@ -120,6 +120,42 @@ def sew_resnet18(size: int) -> Model:
     return Model(f"SEW-ResNet-18 {size}", size, 4, 1000, layers)
 
 
+def sew_resnet152(size: int = 224) -> Model:
+    """For its memory: 60 M weights. Not in MODELS, because calibrating it takes hours."""
+    layers = [Layer("conv1", "conv", ("input",), 64, 7, 2), Layer("maxpool", "pool", ("conv1",), 64, 3, 2)]
+    x = "maxpool"
+    for stage, (width, blocks) in enumerate(zip((64, 128, 256, 512), (3, 8, 36, 3), strict=True), 1):
+        for block in range(blocks):
+            name, stride = f"layer{stage}.{block}", 2 if stage > 1 and not block else 1
+            layers.append(Layer(f"{name}.conv1", "conv", (x,), width, 1))
+            layers.append(Layer(f"{name}.conv2", "conv", (f"{name}.conv1",), width, 3, stride))
+            layers.append(Layer(f"{name}.conv3", "conv", (f"{name}.conv2",), 4 * width, 1))
+            if not block:
+                layers.append(Layer(f"{name}.down", "conv", (x,), 4 * width, 1, stride))
+                x = f"{name}.down"
+            layers.append(Layer(f"{name}.add", "add", (f"{name}.conv3", x)))
+            x = f"{name}.add"
+    return Model("SEW-ResNet-152", size, 4, 1000, tuple(layers))
+
+
+def random_integers(model: Model) -> Folded:
+    """Weights and thresholds of some activity, without calibration."""
+    rng = np.random.default_rng(0)
+    channels, made = {"input": 3}, Folded(model)
+    for layer in model.layers:
+        source = channels[layer.sources[0]]
+        channels[layer.name] = layer.channels or source
+        if layer.kind != "conv":
+            continue
+        shape = (layer.channels, source, layer.kernel, layer.kernel)
+        made.weights[layer.name] = rng.integers(-60, 61, shape).astype(np.int8)
+        made.biases[layer.name] = np.zeros(layer.channels, np.int32)
+        made.thresholds[layer.name] = round(35 * (source * layer.kernel**2) ** 0.5)
+    made.thresholds["conv1"] *= IMAGE_TOP
+    made.classifier = rng.integers(-1, 2, (model.classes, channels[model.layers[-1].name])).astype(np.int8)
+    return made
+
+
 def resnet20(steps: int = 32) -> Model:
     stem = Layer("conv1", "conv", ("input",), 16, 3)
     return Model("ResNet-20 32", 32, steps, 10, (stem, *_blocks("conv1", (16, 32, 64), 3)))

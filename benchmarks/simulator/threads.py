@@ -1,0 +1,124 @@
+"""What a second thread gives: wall time of the native engine with one and with two, interleaved.
+
+    .venv-frameworks/bin/python benchmarks/simulator/threads.py --networks sew224 --batch 1 8 --seconds 40
+
+Wall time needs a machine that does nothing else. So the CPU time that others took is measured in every round;
+rounds in which it was less than 3 % of the round are reported apart. What the machine allows is measured as
+well: two processes with one thread each, at the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from models import MODELS, folded, images, network
+
+from nmc.backends.sim.native import NativeEngine
+
+HERE = Path(__file__).parent
+CACHE = HERE / ".cache"
+ROUND_SECONDS = 0.3
+QUIET = 0.03
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def foreign_seconds() -> float:
+    """CPU time of all other processes, and what the hypervisor took, since the machine started."""
+    words = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    user, nice, system, _idle, _wait, interrupts, soft, stolen = words[:8]
+    mine = os.times()
+    own = mine.user + mine.system + mine.children_user + mine.children_system
+    return (user + nice + system + interrupts + soft + stolen) * TICK - own
+
+
+def runner(key: str, batch: int, threads: int) -> Callable[[], None]:
+    net = network(folded(key, CACHE))
+    x = images(batch, MODELS[key].size, seed=7)
+    engine = NativeEngine(threads)
+    return lambda: engine.run(net, x, net.steps) and None
+
+
+def repeat(run: Callable[[], None], count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        run()
+    return (time.perf_counter() - start) / count
+
+
+def compare(key: str, batch: int, seconds: float) -> None:
+    runs = {threads: runner(key, batch, threads) for threads in (1, 2)}
+    for run in runs.values():
+        repeat(run, 2)
+    count = max(1, round(ROUND_SECONDS / repeat(runs[1], 2)))
+    rounds: list[tuple[bool, float, float]] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        start, foreign = time.monotonic(), foreign_seconds()
+        one, two = (repeat(runs[threads], count) for threads in (1, 2))
+        share = (foreign_seconds() - foreign) / (time.monotonic() - start)
+        rounds.append((share < QUIET, one, two))
+    for name, kept in (("quiet", [r for r in rounds if r[0]]), ("all", rounds)):
+        if not kept:
+            print(f"{key} batch {batch}: no quiet round")
+            continue
+        one, two = (statistics.median(r[i] for r in kept) / batch * 1e3 for i in (1, 2))
+        ratio = statistics.median(r[1] / r[2] for r in kept)
+        print(
+            f"{key} batch {batch}, {name} rounds {len(kept)}: one thread {one:.2f}, two {two:.2f} ms per image,"
+            f" x {ratio:.2f}; least of each x {min(r[1] for r in kept) / min(r[2] for r in kept):.2f}",
+            flush=True,
+        )
+
+
+def alone(key: str, batch: str, cpu: str, start: str, seconds: str) -> None:
+    """In a process of its own: prints how many images it ran."""
+    os.sched_setaffinity(0, {int(cpu)})
+    run = runner(key, int(batch), 1)
+    repeat(run, 2)
+    time.sleep(max(0.0, float(start) - time.time()))
+    done, end = 0, time.monotonic() + float(seconds)
+    while time.monotonic() < end:
+        run()
+        done += int(batch)
+    print(done)
+
+
+def processes(key: str, batch: int, count: int, seconds: float) -> int:
+    """Images that so many pinned processes run together in that time."""
+    code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import threads; threads.alone(*sys.argv[1:])"
+    start = time.time() + 3
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, key, str(batch), str(cpu), str(start), str(seconds)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for cpu in sorted(os.sched_getaffinity(0))[:count]
+    ]
+    return sum(int(child.communicate()[0]) for child in children)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", choices=list(MODELS), default=["sew224"])
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--seconds", type=float, default=30)
+    options = parser.parse_args()
+    for key in options.networks:
+        for batch in options.batch:
+            compare(key, batch, options.seconds)
+            one, two = (processes(key, batch, count, 5) for count in (1, 2))
+            print(f"{key} batch {batch}: two processes run {two / one:.2f} x the images of one", flush=True)
+
+
+if __name__ == "__main__":
+    main()
