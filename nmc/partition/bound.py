@@ -20,6 +20,7 @@ import numpy as np
 
 from nmc.chip import Chip
 from nmc.ir import Dense, Fixed, Identity, Network, Population
+from nmc.partition.stored import as_stored
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Bound:
 
 def lower_bound(network: Network, chip: Chip) -> Bound:
     """See the module. The network is QUANTIZED; a layer that fits no core counts nothing."""
+    network = as_stored(network)
     layers = tuple(_layer(network, chip, one) for one in network.compute)
     total = math.fsum(one.part for one in layers)
     return Bound(layers, sum(one.cores or 0 for one in layers), math.ceil(total - 1e-9))

@@ -94,7 +94,7 @@ def check_mapping(network: Network, chip: Chip) -> tuple[CoreUse, ...]:
     arriving: Counts = defaultdict(int)
     sent: Counts = defaultdict(int)
     for projection in network.projections:
-        if not projection.on_host:
+        if not projection.on_host and _in_its_lists(network, projection)[0] is projection:
             _count_axons(network, chip, projection, owners, arriving, sent)
     uses = []
     tiles: dict[int, list[Tile]] = defaultdict(list)
@@ -277,7 +277,8 @@ def _use(network: Network, chip: Chip, core: int, tiles: list[Tile], axons: tupl
         done: list[Projection] = []
         memory = 0
         for one in incoming:
-            if not any(_same_lists(one, other) for other in done):
+            first = _in_its_lists(network, one)[0] is one
+            if first and not any(_same_lists(one, other) for other in done):
                 done.append(one)
                 memory += _memory(network, chip, one, tile)
         bits.append((tile.population, memory))
@@ -313,6 +314,30 @@ def _thresholds(population: Population, tile: Tile) -> int:
     return len(np.unique(mine))
 
 
+def _in_its_lists(network: Network, projection: Projection) -> list[Projection]:
+    """Projections whose weights stand in one list per source neuron, each weight with its delay.
+
+    They join the same populations by the same operator in the same format, and no neuron has weights in two.
+    """
+    if isinstance(projection.synapse, (Conv2d, Dense)):
+        alike = [
+            one
+            for one in network.incoming(projection.target)
+            if _format(one) == _format(projection) and not one.on_host
+        ]
+        if len(alike) > 1:
+            rows = np.stack([_mant(one).reshape(len(_mant(one)), -1).any(axis=1) for one in alike])
+            if np.count_nonzero(rows, axis=0).max() < 2:
+                return alike
+    return [projection]
+
+
+def _format(one: Projection) -> tuple[object, ...]:
+    weight = one.weight
+    assert isinstance(weight, Fixed)
+    return (one.source, one.synapse, weight.mant.shape, weight.exp, weight.bits, weight.signed)
+
+
 def _same_lists(a: Projection, b: Projection) -> bool:
     return a.weight is b.weight and a.delay == b.delay and a.synapse == b.synapse
 
@@ -320,8 +345,9 @@ def _same_lists(a: Projection, b: Projection) -> bool:
 def _memory(network: Network, chip: Chip, projection: Projection, tile: Tile) -> int:
     """Bits of all lists that one core stores for a projection, list by list."""
     total = 0
+    delayed = any(one.delay for one in _in_its_lists(network, projection))
     for count, length in _lists(network, projection, tile).items():
-        total += length * _list_bits(chip, projection, count)
+        total += length * _list_bits(chip, projection, count, delayed=delayed)
     return total
 
 
@@ -347,7 +373,7 @@ def _lists(network: Network, projection: Projection, tile: Tile) -> dict[int, in
     return lists
 
 
-def _list_bits(chip: Chip, projection: Projection, weights: int) -> int:
+def _list_bits(chip: Chip, projection: Projection, weights: int, *, delayed: bool) -> int:
     """One list, run by run."""
     assert isinstance(projection.weight, Fixed)
     code = chip.weight_bits
@@ -356,7 +382,7 @@ def _list_bits(chip: Chip, projection: Projection, weights: int) -> int:
             code = candidate
     kernel = isinstance(projection.synapse, (Conv2d, SumPool2d))
     each = code + (chip.kernel_index_bits if kernel else chip.dense_index_bits)
-    if projection.delay > 0:
+    if delayed:
         each += chip.delay_bits
     total = 0
     while weights > 0:

@@ -29,6 +29,7 @@ from nmc.ir import (
     Tile,
 )
 from nmc.partition.cost import reached
+from nmc.partition.stored import as_stored
 
 UNIFORM_RATE = 0.15
 """Spikes per neuron and step where none were measured: what SEW-ResNets show on ImageNet."""
@@ -111,7 +112,7 @@ def core_graph(network: Network, traffic: Traffic | None = None) -> CoreGraph:
     used = np.unique([tile.core for tile in network.mapping.tiles]).astype(np.int64)
     width = int(used.max(initial=0)) + 1
     codes, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
-    for one in network.projections:
+    for one in as_stored(network).projections:
         if one.on_host or network[one.source].is_input:
             continue
         source = network[one.source]

@@ -31,6 +31,7 @@ from nmc.ir import (
 )
 from nmc.partition.cost import one_neuron
 from nmc.partition.hold import GRADED_WEIGHT
+from nmc.partition.stored import as_stored
 from nmc.rules import largest_sum, sends_negative
 
 
@@ -44,9 +45,9 @@ def sum_in_parts(network: Network, chip: Chip) -> Network:
     """
     if not chip.payload_bits:
         return network
-    split = network
+    split, stored = network, as_stored(network)
     for population in network.compute:
-        if not _fits(split, chip, population):
+        if not _fits(stored, chip, population):
             split = _split(split, chip, population)
     if split is network:
         return network

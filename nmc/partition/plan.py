@@ -17,6 +17,7 @@ from nmc.partition.cost import RESOURCES, Cuts, Usage, cut, grid_usage
 from nmc.partition.graph import Traffic, uniform_traffic
 from nmc.partition.place import in_order
 from nmc.partition.search import Options, Seconds, options
+from nmc.partition.stored import as_stored
 
 Extreme: TypeAlias = Literal["cores", "traffic", "speed", "energy"]
 Order: TypeAlias = Callable[[Options], list[FloatArray | IntArray]]
@@ -76,7 +77,8 @@ class Planner:
     """Plans for one network on one chip."""
 
     def __init__(self, network: Network, chip: Chip, traffic: Traffic | None = None) -> None:
-        self.network, self.chip = network, chip
+        self._whole = network
+        self.network, self.chip = as_stored(network), chip
         self.traffic = uniform_traffic(network) if traffic is None else traffic
         self._constants: EnergySet | None = chip.energy[0] if chip.energy else None
         self._seconds = Seconds.of(self._constants)
@@ -240,7 +242,7 @@ class Planner:
             for ranges in itertools.product(*plan.cuts[one.name])
         ]
         mapping = CoreMapping(self.chip.name, in_order(boxes))
-        return self.network.with_(stage=Stage.MAPPED, chip=self.chip.name, mapping=mapping)
+        return self._whole.with_(stage=Stage.MAPPED, chip=self.chip.name, mapping=mapping)
 
     def _weighted(self, least: Plan, weights: Sequence[float] = WEIGHTS) -> list[Plan]:
         """Plans that give more and more cores for fewer messages."""

@@ -13,6 +13,7 @@ import numpy as np
 from nmc.chip import Chip
 from nmc.ir import FixedNeuron, IntArray, Mapping, Network, Population, Tile
 from nmc.partition.cost import RESOURCES, Cuts, grid_usage
+from nmc.partition.stored import as_stored
 
 UNLIMITED = 1 << 62
 
@@ -28,7 +29,7 @@ def share(network: Network, chip: Chip) -> Network:
         return network
     tiles = network.mapping.tiles
     room = _limits(chip)
-    core = _first_fit(_loads(network, chip, tiles), room)
+    core = _first_fit(_loads(as_stored(network), chip, tiles), room)
     seen: dict[int, int] = {}
     moved = tuple(
         replace(tile, core=seen.setdefault(number, len(seen)))
