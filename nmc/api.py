@@ -154,6 +154,7 @@ def compile(
     seed: int = 0,
     stop_after: str | None = None,
     observe: Callable[[PassDone], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Bundle:
     """Compile a model for a chip.
 
@@ -177,6 +178,7 @@ def compile(
         seed: for the golden input when there are no data.
         stop_after: name of the last pass to run.
         observe: called after each pass.
+        progress: called with (pass, done, all) within placement, the pass that can take long.
 
     Raises:
         NmcError: what the passes refuse; nothing is written.
@@ -192,7 +194,7 @@ def compile(
     read_as = {"profile": profile, "dt": dt, "weights": weights, "input_shape": input_shape}
     network, origin = _lowered(model, target, samples, steps, joins, encoding, **read_as)
     calibration = None if samples is None else samples.astype(np.float64)
-    passes = pipeline(target, calibration, precision, optimize)
+    passes = pipeline(target, calibration, precision, optimize, progress)
     if isinstance(model, Network):
         passes = after_quantize(passes)
     network = run_passes(network, passes, stop_after=stop_after, observe=observe).with_(chip=target.name)
@@ -225,11 +227,13 @@ def fit(
     weight_bits: int = 8,
     joins: Joins = "auto",
     encoding: Encoding | None = None,
+    tradeoffs: bool = False,
 ) -> Fit:
     """Whether a model fits a chip, what binds each layer, and which changes would make it fit.
 
     Args: as ``compile``; no data are needed. The chip may be one of which only constraints are known
-        (``nmc.constraints``): then what counts is the model as it is, not what nmc makes of it.
+        (``nmc.constraints``): then what counts is the model as it is, not what nmc makes of it. tradeoffs:
+        also what each objective of ``optimize`` would choose, and the ways between them.
 
     Raises:
         NmcError: for a model that cannot be read or that no chip could run; not for one that does not fit.
@@ -245,6 +249,7 @@ def fit(
         fitting.Setting(
             target, t, encoding or encoding_of(graph, None), weight_bits, None if joins == "auto" else joins
         ),
+        compare=tradeoffs,
     )
 
 

@@ -51,6 +51,10 @@ class PassObserver:
         self._progress = progress
         self._print_after = print_after
 
+    def within(self, name: str, done: int, total: int) -> None:
+        """How far a pass is."""
+        self._progress.show(f"compile: {name}", done, total)
+
     def __call__(self, done: PassDone) -> None:
         self.seconds[done.name] = done.seconds
         self._progress.show(f"compile: {done.name} done", len(self.seconds), None)
@@ -90,7 +94,7 @@ def compile_model(
     rest = {**options, "chip": chip}
     method = rest.pop("convert")
     source = model if method is None else _converted(model, data, method, rest)
-    bundle = api.compile(source, data=data, observe=observer, **rest)
+    bundle = api.compile(source, data=data, observe=observer, progress=observer.within, **rest)
     report = layout.document(api.report(bundle))
     tables, facts = report.tables, report.facts
     members: dict[str, Any] = {"report": report.data}

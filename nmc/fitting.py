@@ -10,7 +10,7 @@ from nmc.errors import EXIT_DOES_NOT_FIT, NmcError
 from nmc.frontend.lower import Joins, lower
 from nmc.frontend.opgraph import OpGraph
 from nmc.ir import Encoding, Network
-from nmc.partition.fit import Fit, Remedy, analyse, largest_fan_in, remedies
+from nmc.partition.fit import Fit, Remedy, analyse, largest_fan_in, remedies, tradeoffs
 from nmc.passes import pipeline, run_passes
 from nmc.quantize.precision import Precision
 
@@ -30,8 +30,11 @@ class Setting:
         return self.joins or ("relay" if self.chip.payload_bits else "distribute")
 
 
-def fit(graph: OpGraph, setting: Setting) -> Fit:
+def fit(graph: OpGraph, setting: Setting, *, compare: bool = False) -> Fit:
     """Lower, time and quantize the model without data, then cut it; remedies where it does not fit.
+
+    Args:
+        compare: also the ways to cut it, for every objective.
 
     Raises:
         NmcError: of a model that no chip could run.
@@ -42,7 +45,7 @@ def fit(graph: OpGraph, setting: Setting) -> Fit:
         return replace(refused, remedies=tuple(_other_ways(graph, setting)))
     result = analyse(found, setting.chip)
     if result.fits:
-        return result
+        return replace(result, tradeoffs=tradeoffs(found, setting.chip)) if compare else result
     changes = [*remedies(found, setting.chip), *_other_ways(graph, setting)]
     return replace(result, remedies=(*changes, *_narrower(found, setting.chip, result)))
 

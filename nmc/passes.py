@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from nmc import timing
 from nmc.chip import Chip
@@ -48,6 +49,7 @@ def pipeline(
     data: FloatArray | None,
     precision: Precision = DEFAULT_PRECISION,
     optimize: Objective = "balanced",
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Pass, ...]:
     """Every pass from FLOAT to MAPPED, in order.
 
@@ -56,6 +58,7 @@ def pipeline(
         data: calibration samples, (N, *shape) frames or (N, T, *shape) trains; None: none.
         precision: bits per weight and what shares a scale.
         optimize: what the tiles are chosen for.
+        progress: called with (pass, done, all) within a pass that says so; placement does.
     """
 
     traffic: dict[str, float] = {}
@@ -82,6 +85,7 @@ def pipeline(
         check_mapping(network, chip)
         return network
 
+    moves = None if progress is None else partial(progress, "place")
     host = () if chip.payload_bits else (Pass("host-input", Stage.FLOAT, inputs.host_input),)
     return (
         *host,
@@ -93,7 +97,7 @@ def pipeline(
         Pass("sum-in-parts", Stage.QUANTIZED, in_parts),
         Pass("hold", Stage.QUANTIZED, lambda network: hold(network, chip)),
         Pass("partition", Stage.MAPPED, lambda network: partition(network, chip, optimize, traffic or None)),
-        Pass("place", Stage.MAPPED, lambda network: place(network, chip, traffic or None)),
+        Pass("place", Stage.MAPPED, lambda network: place(network, chip, traffic or None, progress=moves)),
         Pass("check-mapping", Stage.MAPPED, check),
     )
 

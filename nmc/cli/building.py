@@ -133,6 +133,9 @@ def fit(
     steps: StepsOption = None,
     weight_bits: Annotated[int, typer.Option(help="Bits per weight, 1 to 8.")] = 8,
     joins: Annotated[Joins, typer.Option(help="How residual additions are lowered.")] = Joins.AUTO,
+    tradeoffs: Annotated[
+        bool, typer.Option("--tradeoffs", help="Compare what each --optimize of nmc compile would choose.")
+    ] = False,
     how: FormatOption = Format.TEXT,
 ) -> int:
     """Say whether a model fits a chip, what binds each layer, and what would make it fit (status 4: no)."""
@@ -140,7 +143,14 @@ def fit(
     from nmc.reports.fit import document
 
     found = api.fit(
-        model, chip, profile=profile, dt=dt, steps=steps, weight_bits=weight_bits, joins=joins.value
+        model,
+        chip,
+        profile=profile,
+        dt=dt,
+        steps=steps,
+        weight_bits=weight_bits,
+        joins=joins.value,
+        tradeoffs=tradeoffs,
     )
     emit(document(found), how)
     return EXIT_OK if found.fits else EXIT_DOES_NOT_FIT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 
@@ -14,9 +15,11 @@ from nmc.ir import Conv2d, Dense, Fixed, Network, Population
 from nmc.markup import summary
 from nmc.partition.bound import Bound, lower_bound
 from nmc.partition.cost import RESOURCES, Cuts, bits_per_weight, cut, kernel_of, list_bits
-from nmc.partition.plan import Order, Plan, Planner, fewest
+from nmc.partition.plan import Extreme, Order, Plan, Planner, fewest
 from nmc.partition.search import Options
 from nmc.partition.share import share
+
+EXTREMES: tuple[Extreme, ...] = get_args(Extreme)
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,27 @@ class Remedy:
 
 
 @dataclass(frozen=True)
+class Tradeoff:
+    """One way to cut the whole network, by estimate, before small layers share cores.
+
+    objectives: of ``--optimize``, which choose it; () for a way between them. messages: between cores, per
+    inference. step_seconds: of the busiest core. joules: of messages and hops, per inference; None where the
+    chip's constants price neither.
+    """
+
+    objectives: tuple[str, ...]
+    cores: int
+    messages: float
+    step_seconds: float
+    joules: float | None
+
+
+@dataclass(frozen=True)
 class Fit:
     """cores: needed, layers sharing cores where they may; None when a layer fits no core.
 
-    refusal: why there is nothing to cut: the chip has not got what the network needs.
+    refusal: why there is nothing to cut: the chip has not got what the network needs. tradeoffs: where they
+    were asked for, the fewest cores first.
     """
 
     network: str
@@ -76,6 +96,7 @@ class Fit:
     layers: tuple[LayerFit, ...]
     remedies: tuple[Remedy, ...] = ()
     refusal: NmcError | None = None
+    tradeoffs: tuple[Tradeoff, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -119,6 +140,23 @@ def analyse(network: Network, chip: Chip) -> Fit:
         assert mapped.mapping is not None
         cores = mapped.mapping.cores_used
     return Fit(network.name, chip.name, cores, chip.cores, bound, tuple(reversed(layers)))
+
+
+def tradeoffs(network: Network, chip: Chip) -> tuple[Tradeoff, ...]:
+    """Ways to cut a network that fits: what each objective chooses, and all that none beats in cores,
+    messages and time."""
+    planner = Planner(network, chip)
+    chosen: dict[tuple[int, float, float], tuple[Plan, list[str]]] = {
+        (one.cores, one.messages, one.step_seconds): (one, []) for one in planner.pareto()
+    }
+    for objective in EXTREMES:
+        plan = planner.best(objective)
+        key = (plan.cores, plan.messages, plan.step_seconds)
+        chosen.setdefault(key, (plan, []))[1].append(objective)
+    return tuple(
+        Tradeoff(tuple(names), plan.cores, plan.messages, plan.step_seconds, plan.joules)
+        for _, (plan, names) in sorted(chosen.items(), key=lambda one: one[0])
+    )
 
 
 def _layer(

@@ -6,6 +6,7 @@ from typing import Any
 
 from nmc.partition.fit import Fit, LayerFit
 from nmc.reports.document import Column, Document, Table, table_of
+from nmc.reports.units import format_energy, format_time
 
 UNKNOWN = "-"
 TITLES = {
@@ -20,10 +21,30 @@ TITLES = {
 def document(fit: Fit) -> Document:
     """Schema ``nmc.fit/1``: the verdict, every layer's cores, bound and binding limit, what would fit."""
     tables = [_layers(fit)] if fit.layers else []
+    if fit.tradeoffs:
+        tables.append(_tradeoffs(fit))
     if fit.remedies:
         rows = [(one.text, f"{one.cores:,}" if one.cores else UNKNOWN) for one in fit.remedies]
         tables.append(table_of("what would fit", ("change", "cores then"), rows))
     return Document("fit", _data(fit), tuple(tables), tuple(_facts(fit)))
+
+
+def _tradeoffs(fit: Fit) -> Table:
+    """What each objective would choose, and the ways between them."""
+    ways = fit.tradeoffs
+    energies = tuple(UNKNOWN if one.joules is None else format_energy(one.joules) for one in ways)
+    return Table(
+        "ways to cut it, by estimate, before small layers share cores; messages between cores per inference",
+        (
+            Column("--optimize", tuple(", ".join(one.objectives) or UNKNOWN for one in ways)),
+            Column("cores", tuple(f"{one.cores:,}" for one in ways), numeric=True),
+            Column("messages", tuple(f"{one.messages:,.0f}" for one in ways), numeric=True),
+            Column(
+                "busiest core, per step", tuple(format_time(one.step_seconds) for one in ways), numeric=True
+            ),
+            Column("energy of messages", energies, numeric=True),
+        ),
+    )
 
 
 def _facts(fit: Fit) -> list[tuple[str, str]]:
@@ -98,6 +119,16 @@ def _data(fit: Fit) -> dict[str, Any]:
                 },
             }
             for one in fit.layers
+        ],
+        "tradeoffs": [
+            {
+                "objectives": list(one.objectives),
+                "cores": one.cores,
+                "messages": one.messages,
+                "step_s": one.step_seconds,
+                "message_energy_J": one.joules,
+            }
+            for one in fit.tradeoffs
         ],
         "remedies": [
             {"change": one.change, "value": one.value, "cores": one.cores or None, "text": one.text}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 
+import nirfiles
+
+import nmc
 from nmc.progress import LINE_SECONDS, QUIET_SECONDS, Reporter
 
 
@@ -60,3 +63,11 @@ def test_a_terminal_sees_a_bar() -> None:
         shown = terminal.getvalue()
     assert "run [x]" in shown
     assert "1/2" in shown
+
+
+def test_placement_says_how_far_it_is() -> None:
+    said: list[tuple[str, int, int]] = []
+    nmc.compile(nirfiles.DIGITS, "loihi1", progress=lambda *state: said.append(state))
+    assert len(said) > 1
+    assert {name for name, _, _ in said} == {"place"}
+    assert all(0 <= done <= total for _, done, total in said)

@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import nirfiles
 import numpy as np
 import pytest
 from mapped import Chain, weight
@@ -14,11 +15,13 @@ from nmc import api
 from nmc.chip import load_chip
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
+from nmc.frontend.nir_read import load_nir
 from nmc.ir import Conv2d, Dense, Identity, Network
 from nmc.partition.bound import lower_bound
 from nmc.partition.check import check_mapping
 from nmc.partition.fit import analyse, largest_fan_in, narrowed, remedies
 from nmc.partition.tile import partition
+from nmc.reports.fit import document as fit_document
 
 LOIHI1, LOIHI2 = load_chip("loihi1"), load_chip("loihi2")
 
@@ -231,6 +234,26 @@ def test_a_model_that_fits_has_no_remedies() -> None:
     assert found.remedies == ()
     bundle = api.compile(sew_block(), "loihi2")
     assert bundle.network.mapping.cores_used == found.cores
+
+
+def test_tradeoffs_say_what_each_objective_chooses() -> None:
+    graph = load_nir(nirfiles.DIGITS)
+    assert api.fit(graph, "loihi1").tradeoffs == ()
+    ways = api.fit(graph, "loihi1", tradeoffs=True).tradeoffs
+    chosen = {name: one for one in ways for name in one.objectives}
+    assert set(chosen) == {"cores", "traffic", "speed", "energy"}
+    assert chosen["cores"].cores == min(one.cores for one in ways)
+    assert chosen["traffic"].messages == min(one.messages for one in ways)
+    assert chosen["speed"].step_seconds <= chosen["cores"].step_seconds
+    assert [one.cores for one in ways] == sorted(one.cores for one in ways)
+    for one in ways:
+        if not one.objectives:
+            costs = (one.cores, one.messages, one.step_seconds)
+            others = [(w.cores, w.messages, w.step_seconds) for w in ways if w is not one]
+            assert not [o for o in others if all(a <= b for a, b in zip(o, costs, strict=True))]
+    document = fit_document(api.fit(graph, "loihi1", tradeoffs=True))
+    assert [row["cores"] for row in document.data["tradeoffs"]] == [one.cores for one in ways]
+    assert any("--optimize" in [column.title for column in table.columns] for table in document.tables)
 
 
 def test_a_model_that_does_not_fit_gets_the_smallest_board() -> None:
