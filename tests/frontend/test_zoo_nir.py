@@ -45,7 +45,7 @@ def test_the_file_holds_the_same_graph(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["gates", "lenet"])
 def test_both_compile_to_the_same_bytes(tmp_path: Path, name: str) -> None:
     lenet = NETWORKS["lenet"]
-    graph = ghostnet(width=0.25, blocks=4) if name == "gates" else lenet.build(**lenet.narrow)
+    graph = ghostnet(width=0.25, blocks=4, size=16) if name == "gates" else lenet.build(**lenet.narrow)
     path = tmp_path / "model.nir"
     write_nir(graph, path)
     x = np.random.default_rng(0).random((2, *graph.input_shapes[0]))
