@@ -1,6 +1,7 @@
 """Conversion of ANNs: every method over time steps, shortcut normalisation over depth, two small jobs.
 
-    python benchmarks/conversion.py [table] [job] [depth] [transient] [--seeds 0 1 2] [--validation]
+    python benchmarks/conversion.py [table] [job] [depth] [transient] [--seeds 0 1 2] [--steps 4 8]
+                                    [--validation]
 
 needs torch and scikit-learn; about ten minutes on one free core, most of it to train the deep ANNs. All
 accuracies of ``table`` and ``job`` are those of the chip's integers (8-bit weights): soft resets and start
@@ -119,7 +120,7 @@ class QCFS(nn.Module):
         return (y + (torch.floor(y + 0.5) - y).detach()) / self.levels * self.limit
 
 
-def measure_table(seed: int, on: Split) -> list[dict[str, Any]]:
+def measure_table(seed: int, on: Split, table_steps: Sequence[int]) -> list[dict[str, Any]]:
     """One entry per row: label, chip, accuracy of the ANN and at every T."""
     x, y, x_test, y_test = on
     net = trained(x, y, seed=seed)
@@ -130,7 +131,7 @@ def measure_table(seed: int, on: Split) -> list[dict[str, Any]]:
     for ann, rows in ((net, ROWS), (tuned, QCFS_ROWS)):
         for label, method, chip, choices in rows:
             data, found = x[:CALIBRATION], []
-            for steps in STEPS:
+            for steps in table_steps:
                 snn = nmc.convert(ann, data, steps, method, chip=chip, **choices)
                 found.append(integers(snn, chip, data, x_test, y_test))
             entries.append(
@@ -269,6 +270,7 @@ def main() -> None:
         "parts", nargs="*", default=["table", "job", "depth"], help="table, job, depth, transient"
     )
     parser.add_argument("--seeds", type=int, nargs="*", default=[0], help="of the ANNs")
+    parser.add_argument("--steps", type=int, nargs="*", default=list(STEPS), help="T of the table")
     parser.add_argument("--depths", type=int, nargs="*", default=list(DEPTHS), help="of the form 6 n + 2")
     parser.add_argument("--validation", action="store_true", help="report on images held out of training")
     parser.add_argument("--json", type=Path, help="write the numbers here, too")
@@ -277,8 +279,10 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     on, found = split(args.validation), {}
     if "table" in args.parts:
-        print(f"accuracy in %, integers of the chip{'ANN':>24s}" + "".join(f"   T ={t:3d}" for t in STEPS))
-        found["table"] = [measure_table(seed, on) for seed in args.seeds]
+        print(
+            f"accuracy in %, integers of the chip{'ANN':>24s}" + "".join(f"   T ={t:3d}" for t in args.steps)
+        )
+        found["table"] = [measure_table(seed, on, args.steps) for seed in args.seeds]
         print_means(found["table"])
     if "job" in args.parts:
         print("\nsmall jobs")

@@ -64,6 +64,18 @@ def test_the_script_runs_without_nmc(tmp_path: Path, name: str) -> None:
             assert np.array_equal(found[population], trace.spikes[population]), population
 
 
+def test_weights_beyond_eight_bits_carry_their_exponent(tmp_path: Path) -> None:
+    network, x = feature("of a soft reset")
+    export_lava(network, x, STEPS, tmp_path / "small")
+    assert "weight_exp" not in (tmp_path / "small" / SCRIPT).read_text()
+    large = tuple(
+        replace(p, weight=replace(p.weight, exp=p.weight.exp + 5)) if p.lag else p
+        for p in network.projections
+    )
+    export_lava(network.with_(projections=large), x, STEPS, tmp_path / "large")
+    assert (tmp_path / "large" / SCRIPT).read_text().count("weight_exp=5") == 1
+
+
 @NEEDS_LAVA
 @pytest.mark.runtime
 @pytest.mark.parametrize("name", ["graded frame", "current and bias"])
