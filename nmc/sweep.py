@@ -146,18 +146,18 @@ def document(points: Sequence[Point], facts: Sequence[tuple[str, str]] = ()) -> 
 
 
 def _pictures(points: Sequence[Point]) -> tuple[str, ...]:
-    """Accuracy over bits, and over every cost that is known of all points that were compiled."""
+    """Accuracy over bits, and over every cost that is known of all compiled points and differs."""
     done = [point for point in points if point.accuracy is not None]
     drawn = []
     for cost in ("weight_bits", "memory_bits", "energy", "cores"):
         values = [getattr(point, cost) for point in done]
-        if done and all(value is not None for value in values):
+        if len(set(values)) > 1 and None not in values:
             size, unit = (1e-6, " [uJ]") if cost == "energy" else (1, "")
             bits = cost == "weight_bits"
             marks = [
                 charts.Mark(
                     _group(point),
-                    f"T {point.steps}" if bits else f"{point.weight_bits} bit",
+                    "" if bits else f"{point.weight_bits} bit",
                     value / size,
                     point.accuracy or 0.0,
                     point.pareto,
@@ -165,7 +165,7 @@ def _pictures(points: Sequence[Point]) -> tuple[str, ...]:
                 for point, value in zip(done, values, strict=True)
             ]
             across = cost.replace("_", " ") + unit
-            title = f"Accuracy over {across}; large: Pareto front"
+            title = f"Accuracy over {across}; large: Pareto front of all costs"
             drawn.append(charts.scatter(title, across, marks, front=not bits))
     return tuple(drawn)
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -125,3 +126,30 @@ def test_a_plot_is_a_png() -> None:
     pytest.importorskip("matplotlib")
     points = mark_pareto([Point(8, 4, "layer", 0.9, 3, 100, 1.0), Point(2, 4, "layer", 0.8, 3, 50, 0.9)])
     assert sweep.draw(points, Path("x.png")).startswith(b"\x89PNG")
+
+
+def test_pictures_show_accuracy_over_bits_and_over_each_cost_that_differs() -> None:
+    points = [
+        Point(2, 4, "layer", 0.90, 3, 100, 1e-6),
+        Point(4, 4, "layer", 0.80, 3, 200, 2e-6),
+        Point(8, 4, "layer", 0.95, 3, 400, 3e-6, pareto=True),
+        Point(8, 8, "layer", refusal="NMC-P01"),
+    ]
+    drawn = [ElementTree.fromstring(one) for one in sweep.document(points).pictures]
+    captions = [one.find("figcaption").text.split(";")[0] for one in drawn]
+    # All points take 3 cores: nothing to see there.
+    assert captions == ["Accuracy over weight bits", "Accuracy over memory bits", "Accuracy over energy [uJ]"]
+    svg = "{http://www.w3.org/2000/svg}"
+    for number, figure in enumerate(drawn):
+        circles = list(figure.iter(f"{svg}circle"))
+        assert [one.get("r") for one in circles] == ["3", "3", "5"]
+        (line,) = figure.iter(f"{svg}polyline")
+        x = {one.get("cx") for one in circles}
+        joined = {point.split(",")[0] for point in line.get("points").split()}
+        # Over bits a line joins the points of a group; over a cost, what no cheaper point reaches.
+        assert len(joined) == (3 if number == 0 else 2)
+        assert joined <= x
+    # The most accurate point is the highest one.
+    heights = [float(one.get("cy")) for one in drawn[0].iter(f"{svg}circle")]
+    assert heights.index(min(heights)) == 2
+    assert sweep.document([Point(2, 4, "layer", cores=3)]).pictures == ()

@@ -25,7 +25,7 @@ NEURON, RELAY = "#4c78a8", "#bab0ac"
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of a scatter plot. group: what shares a colour; label: stands beside it; best: on the front."""
+    """A point of a scatter plot. group: what shares a colour; label: stands beside it; best: drawn large."""
 
     group: str
     label: str
@@ -112,7 +112,8 @@ def schedule(report: Report) -> str:
 
 
 def scatter(title: str, across: str, marks: Sequence[Mark], *, front: bool = True) -> str:
-    """Accuracy (0 to 1, upwards) over a cost; lines join the Pareto front, or the points of each group."""
+    """Accuracy (0 to 1, upwards) over a cost. The line joins what no cheaper point reaches, or, without
+    ``front``, a line the points of each group."""
     if not marks:
         return ""
     width, height, left, top, bottom = 460, 320, 60, 12, 46
@@ -132,16 +133,15 @@ def scatter(title: str, across: str, marks: Sequence[Mark], *, front: bool = Tru
         shapes.append(f'<text x="{x - 6}" y="{y + 4:.1f}" text-anchor="end">{accuracy:.1%}</text>')
     for cost in (0.0, most / 2, most):
         x, _ = place(cost, low)
-        shapes.append(f'<text x="{x:.1f}" y="{height - bottom + 18}" text-anchor="middle">{cost:,.4g}</text>')
-    joined = [[mark for mark in marks if mark.best]]
-    if not front:
-        joined = [[mark for mark in marks if mark.group == name] for name in groups]
+        text = f"{cost:,.0f}" if most >= 1000 else f"{cost:.4g}"
+        shapes.append(f'<text x="{x:.1f}" y="{height - bottom + 18}" text-anchor="middle">{text}</text>')
+    joined = [_rising(marks)] if front else [[m for m in marks if m.group == name] for name in groups]
     for line in joined:
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in sorted(place(m.cost, m.accuracy) for m in line))
         shapes.append(f'<polyline points="{points}" fill="none" stroke="#999"/>')
     for mark in marks:
         x, y = place(mark.cost, mark.accuracy)
-        said = f"{mark.group}, {mark.label}: {mark.accuracy:.2%} at {mark.cost:,.4g}"
+        said = f"{mark.group} {mark.label}: {mark.accuracy:.2%} at {mark.cost:,.4g}"
         shapes.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{5 if mark.best else 3}" fill="{colours[mark.group]}">'
             f"<title>{escape(said)}</title></circle>"
@@ -155,6 +155,15 @@ def scatter(title: str, across: str, marks: Sequence[Mark], *, front: bool = Tru
         f"<title>{escape(title)}</title>{''.join(shapes)}</svg>"
     )
     return figure(title, drawing, list(colours.items()))
+
+
+def _rising(marks: Sequence[Mark]) -> list[Mark]:
+    """The marks of which none is cheaper and at least as accurate, by cost."""
+    kept: list[Mark] = []
+    for mark in sorted(marks, key=lambda one: (one.cost, -one.accuracy)):
+        if not kept or mark.accuracy > kept[-1].accuracy:
+            kept.append(mark)
+    return kept
 
 
 def _active(report: Report) -> list[tuple[Row, Activity]]:
