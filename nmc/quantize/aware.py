@@ -30,6 +30,8 @@ def aware(network: Network, chip: Chip, data: FloatArray, precision: Precision) 
 
     It starts as the network that the quantization pass would have made. Its parameters are the weights and
     biases (in the model's float units) and the thresholds (as factors) of every layer with trained weights.
+    Soft resets stay soft resets in it; on chips that reset to 0 only they become loops afterwards, and differ
+    by what ``reset_loops.py`` says.
 
     Args:
         network: FLOAT.
