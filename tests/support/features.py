@@ -13,6 +13,7 @@ import gen
 import numpy as np
 
 from nmc import synapse, timing
+from nmc.chip import load_chip
 from nmc.frontend import opgraph as og
 from nmc.frontend import padding
 from nmc.frontend.neuron_fold import fold_neuron
@@ -39,6 +40,7 @@ from nmc.ir import (
     Tile,
     frozen,
 )
+from nmc.partition.parts import sum_in_parts
 
 STEPS, SAMPLES = 5, 2
 
@@ -441,6 +443,13 @@ def two_outputs() -> Network:
     return net.network()
 
 
+def in_parts(network: Network) -> Network:
+    """A layer on 40 neurons as on cores that hold 31 lists: two relays for every neuron."""
+    split = sum_in_parts(network, replace(load_chip("loihi2"), synapse_bits=31 * 64))
+    assert split is not network
+    return split
+
+
 def relay_of_relays() -> Network:
     net = Sketch(1, 4, 4)
     net.conv("a", "in", 2)
@@ -559,6 +568,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("pool", "maximum of spikes", pooled(SumPool2d((2, 2), (2, 2)), 2.0, **GATE)),
     Feature("payload", "sum of two", joined("relay")),
     Feature("payload", "sum of sums", relay_of_relays),
+    Feature("payload", "sum in parts", one_synapse(Dense(), (6, 40), theta=40.0), in_parts),
     Feature("payload", "input of 8 bits", inputs(frame(highest=255), 3.0)),
     Feature("payload", "input with signs", inputs(frame(lowest=-9, highest=9))),
     Feature("readout", "spike counts", one_neuron(IF)),
