@@ -17,6 +17,7 @@ from nmc.bundle import Bundle
 from nmc.cli import main
 from nmc.errors import NmcError
 from nmc.ir import Fixed
+from nmc.reports.changes import SHOWN_CHANGES
 from nmc.reports.gates import METRICS, parse_gate
 
 
@@ -188,6 +189,17 @@ def test_the_command(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixtu
     markdown = (tmp_path / "diff.md").read_text()
     assert "FAILED" in markdown
     assert len(markdown.splitlines()) <= 60
+
+
+def test_markdown_fits_a_pull_request_whatever_changed(bundle: Bundle) -> None:
+    """Every weight is another, and every metric has a gate."""
+    gates = [f"{metric}=+1" for metric in METRICS if metric not in ("accuracy", "energy")]
+    other = nmc.compile(nirfiles.DIGITS, weight_bits=4, steps=3)
+    found = nmc.diff(bundle, other, [*gates, "energy=+5%", "accuracy=-1pp"])
+    assert len(found.changes) > SHOWN_CHANGES
+    lines = found.to_markdown().splitlines()
+    assert len(lines) <= 60
+    assert any("more changes" in line for line in lines)
 
 
 @pytest.mark.parametrize("text", ["[gates]\nenergy = 5\n", "[gate]\n", "gates = 3\n"])

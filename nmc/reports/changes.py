@@ -21,7 +21,7 @@ from nmc.reports.render_junit import Case
 from nmc.reports.units import format_energy
 
 CONTRIBUTORS = 5
-SHOWN_CHANGES = 20
+SHOWN_CHANGES = 12
 STRUCTURE = ("kind", "shape", "neurons", "parameters", "synapses", "cores", "memory_bits", "latency_steps")
 
 
@@ -186,7 +186,8 @@ def _fixed_change(label: str, what: str, old: object, new: object) -> Iterator[C
             yield Change(label, what, _form(old), _form(new))
         elif not np.array_equal(old.mant, new.mant):
             unequal = int((old.mant != new.mant).sum())
-            yield Change(label, what, f"{old.mant.size:,} values", f"{unequal:,} of them differ")
+            values = f"{old.mant.size:,} value{'' if old.mant.size == 1 else 's'}"
+            yield Change(label, what, values, f"{unequal:,} of them differ")
     elif isinstance(old, Fixed) or isinstance(new, Fixed):
         yield Change(label, what, *("none" if one is None else "present" for one in (old, new)))
 
