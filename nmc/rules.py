@@ -217,8 +217,7 @@ def largest_sum(projection: Projection, source: Population, targets: int, *, neg
         largest = size if negative else (size + np.abs(total)) // 2
         return (int(largest.max()) << exp) * source.max_payload
     taps = int(np.prod(getattr(projection.synapse, "kernel", (1,))))
-    if isinstance(projection.synapse, Identity):
-        taps = source.size // targets
+    taps *= synapse.parts(projection.synapse, source.size, targets)
     return taps * (int(np.abs(whole).max()) << exp) * source.max_payload
 
 

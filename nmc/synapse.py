@@ -102,6 +102,15 @@ def apply(synapse: Synapse, weight: Array, x: Array, dtype: npt.DTypeLike = np.f
     return np.asarray(np.matmul(kernels, columns).reshape(n, c_out, out_h, out_w))
 
 
+def parts(synapse: Synapse, source: int, target: int) -> int:
+    """How many of the source's neurons a one-to-one operator adds up for each of the target's; else 1.
+
+    Args:
+        source, target: numbers of neurons.
+    """
+    return source // target if isinstance(synapse, Identity) else 1
+
+
 def onto(current: Array, target: Shape) -> Array:
     """(N, *source) of a one-to-one operator as (N, *target): in C order, parts of the target's size added."""
     return np.asarray(current.reshape(len(current), -1, *target).sum(axis=1, dtype=current.dtype))

@@ -21,6 +21,7 @@ import numpy as np
 from nmc.chip import Chip
 from nmc.ir import Dense, Fixed, Identity, Network, Population
 from nmc.partition.stored import as_stored
+from nmc.synapse import parts
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _bits(network: Network, chip: Chip, population: Population) -> tuple[int, in
         assert isinstance(one.weight, Fixed)
         width = chip.stored_bits(one.weight.bits) + (chip.delay_bits if one.delay else 0)
         if isinstance(one.synapse, Identity):
-            per_neuron += width * (network[one.source].size // population.size)
+            per_neuron += width * parts(one.synapse, network[one.source].size, population.size)
         elif isinstance(one.synapse, Dense) or len(one.weight_shape) == 4:
             per_channel += width * math.prod(one.weight_shape[1:])
         else:

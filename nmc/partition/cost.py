@@ -31,6 +31,7 @@ from nmc.ir import (
     SumPool2d,
     Synapse,
 )
+from nmc.synapse import parts
 
 Cut: TypeAlias = tuple[tuple[int, int], ...]
 """Half-open intervals that cover one axis, in order."""
@@ -189,11 +190,6 @@ def one_neuron(network: Network, chip: Chip, population: Population) -> tuple[in
     return bits, axons
 
 
-def parts(source: Population, target: Population) -> int:
-    """How many neurons of the source one to one synapses join to each of the target's."""
-    return source.size // target.size
-
-
 def _input_axons(
     projection: Projection, source: Population, target: Population, cuts: Cuts, neurons: IntArray
 ) -> IntArray:
@@ -205,7 +201,7 @@ def _input_axons(
     if isinstance(synapse, Dense):
         return np.full_like(neurons, source.size)
     if isinstance(synapse, Identity):
-        return neurons * parts(source, target)
+        return neurons * parts(synapse, source.size, target.size)
     kernel = kernel_of(projection)
     rows, columns = (
         np.array(
@@ -234,7 +230,7 @@ def _synapse_bits(
     if isinstance(synapse, Dense):
         return source.size * list_bits(chip, neurons, width)
     if isinstance(synapse, Identity):
-        return neurons * parts(source, target) * list_bits(chip, 1, width)
+        return neurons * parts(synapse, source.size, target.size) * list_bits(chip, 1, width)
     per_cut = kernel_bits(chip, projection, cuts[0])
     return _outer(per_cut, *(np.ones(len(intervals), np.int64) for intervals in cuts[1:]))
 

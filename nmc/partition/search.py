@@ -32,6 +32,7 @@ from nmc.ir import (
 from nmc.partition import cost
 from nmc.partition.cost import RESOURCES, Cut, Cuts, cut
 from nmc.partition.graph import Traffic
+from nmc.synapse import parts
 
 FALLBACK_SECONDS = {"synop": 3.5e-9, "update_active": 8.4e-9, "message_in": 2.1e-9}
 """Davies 2018, Table 2: used to compare tilings where the chip's constants lack a time."""
@@ -221,7 +222,7 @@ class _Read:
 def _read(axes: _Axes, projection: Projection, source: Population, target: Population) -> _Read:
     neurons = axes.product([lengths.astype(np.float64) for lengths in axes.lengths])
     if isinstance(projection.synapse, Identity):
-        heard = neurons * cost.parts(source, target)
+        heard = neurons * parts(projection.synapse, source.size, target.size)
         return _Read(heard, heard, np.full_like(neurons, source.size))
     if isinstance(projection.synapse, Dense):
         heard = np.full_like(neurons, source.size)
@@ -260,7 +261,9 @@ def _bits(
     if isinstance(projection.synapse, Dense):
         return source.size * cost.list_bits(chip, neurons.astype(np.int64), width).astype(np.float64)
     if isinstance(projection.synapse, Identity):
-        return neurons * float(cost.parts(source, target) * cost.list_bits(chip, 1, width))
+        return neurons * float(
+            parts(projection.synapse, source.size, target.size) * cost.list_bits(chip, 1, width)
+        )
     per_cut = axes.table(0, lambda intervals: float(cost.kernel_bits(chip, projection, intervals).max()))
     return axes.product([per_cut, axes.ones(1), axes.ones(2)])
 
@@ -296,7 +299,7 @@ def _fan_in(projection: Projection, source: Population, target: Population) -> f
     """Synapses of one neuron away from the border."""
     synapse = projection.synapse
     if isinstance(synapse, Identity):
-        return float(cost.parts(source, target))
+        return float(parts(projection.synapse, source.size, target.size))
     if isinstance(synapse, Dense):
         return float(source.size)
     if isinstance(synapse, SumPool2d):

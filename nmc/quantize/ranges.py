@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import neuron as spec
+from nmc import synapse
 from nmc.errors import InternalError, NmcError
 from nmc.ir import (
     Conv2d,
@@ -52,10 +53,9 @@ class Range:
 
 
 def parts(network: Network, projection: Projection) -> int:
-    """How many neurons of the source a one-to-one synapse adds up; 1 for every other one."""
-    if not isinstance(projection.synapse, Identity):
-        return 1
-    return network[projection.source].size // network[projection.target].size
+    """``synapse.parts`` of a projection."""
+    source, target = network[projection.source], network[projection.target]
+    return synapse.parts(projection.synapse, source.size, target.size)
 
 
 def payload_range(network: Network, population: Population) -> tuple[int, int]:

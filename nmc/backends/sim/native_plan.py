@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import neuron as spec
+from nmc import synapse
 from nmc.backends.sim import native_abi as abi
 from nmc.backends.sim.layout import (
     BIAS_LIMIT,
@@ -83,8 +84,8 @@ def current_range(projections: tuple[Projection, ...], payloads: dict[str, Range
             total, size = rows.sum(axis=1), np.abs(rows).sum(axis=1)
         else:
             taps = int(np.prod(getattr(projection.synapse, "kernel", (1,))))
-            if isinstance(projection.synapse, Identity):
-                taps = network[projection.source].size // network[projection.target].size
+            source, target = network[projection.source], network[projection.target]
+            taps *= synapse.parts(projection.synapse, source.size, target.size)
             total, size = weight.mant * taps, np.abs(weight.mant) * taps
         positive, negative = (size + total) // 2, (total - size) // 2
         low += int(min((positive * smallest + negative * largest).min(), 0)) << weight.exp
