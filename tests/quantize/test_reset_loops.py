@@ -31,6 +31,7 @@ from nmc.ir import (
     Stage,
     frozen,
 )
+from nmc.passes import after_quantize, pipeline, run_passes
 from nmc.quantize import calibrate, ranges, reset_loops
 from nmc.quantize.network import Quantizer
 from nmc.quantize.precision import Precision
@@ -232,6 +233,21 @@ def test_what_a_spike_subtracts_is_a_weight(keep_v: float, granularity: str) -> 
             assert np.array_equal(made[name].neuron.vth.mant, given[name].neuron.vth.mant)
             bias = given[name].bias.value / 64
             assert np.array_equal(clock.integer_weight.reshape(-1), bias.reshape(-1)), name
+
+
+def test_constant_currents_that_differ_from_neuron_to_neuron() -> None:
+    """Layer b has a bias per neuron: a clock per neuron, one to one; mapped and run like any projection."""
+    timed, x = layers(3)
+    given = by_quantizer(timed, x)
+    mapped = run_passes(given, after_quantize(pipeline(LOIHI2, None)))
+    assert mapped["b.clock"].shape == mapped["b"].shape
+    assert (mapped["a.clock"].shape, mapped["c.clock"].shape) == ((1, 6, 6), (1,))
+    frames = np.rint(x[:4] * 15).astype(np.int64)
+    for name in ("stepwise", "native", "torch", "lava-inprocess", "lava-tiles"):
+        if name.startswith("lava"):
+            pytest.importorskip("lava")
+        result = compare(mapped, frames, STEPS, ReferenceEngine(), engine(name))
+        assert result.passed, f"{name}: {result.first}"
 
 
 @pytest.mark.parametrize(("keep_v", "most"), [(1.0, 0.005), (0.875, 0.01)])
