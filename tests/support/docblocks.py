@@ -1,7 +1,8 @@
 """The blocks of code in README and docs, and how each kind is run.
 
 ``python`` blocks share a namespace per page, ``sh`` blocks hold nmc commands. A first line "# needs NAME"
-says which packages a block needs. Blocks of other kinds (``text``, none) are for reading.
+says which packages a block needs, "# file PATH" that the block is that file. Blocks of other kinds (``text``,
+none) are for reading.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES += sorted((ROOT / "examples").rglob("README.md"))
 BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# file (\S+)\n")
 RUN = ("python", "sh")
 LINKED = ("nmc", "examples", "docs", "tests")
 
@@ -41,7 +43,11 @@ def run_page(page: Path, folder: Path) -> set[str]:
     for kind, code in blocks(page):
         missing = [name for name in needs(code) if importlib.util.find_spec(name) is None]
         lacking.update(missing)
-        if not missing and kind in RUN:
+        shown = FILE.match(code)
+        if shown is not None:
+            text = (ROOT / shown[1]).read_text(encoding="utf-8")
+            assert code[shown.end() :] == text, f"{page.name} shows another {shown[1]}"
+        elif not missing and kind in RUN:
             _run(kind, code, names)
     return lacking
 
