@@ -53,6 +53,11 @@ def bias_value(bias: Fixed | None) -> IntArray:
     return bias.mant.astype(np.int64) << bias.exp
 
 
+def written_by_host(current: IntArray, shift: int) -> IntArray:
+    """Bias mantissas that the host writes for its currents: floor((current + 2^(shift-1)) / 2^shift)."""
+    return np.asarray((current + ((1 << shift) >> 1)) >> shift)
+
+
 def fires(v: IntArray, vth: Fixed) -> npt.NDArray[np.bool_]:
     """Strict comparison with the shifted threshold: ``v > vth << 6``."""
     return v > (vth.mant.astype(np.int64) << WEIGHT_SHIFT)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nmc import neuron as spec
 from nmc import synapse
 from nmc.errors import NmcError
 from nmc.ir import Encoding, Fixed, InputNeuron, IntArray, Network, Population
@@ -83,16 +84,14 @@ def train_of(network: Network, x: IntArray, steps: int) -> npt.NDArray[Any]:
 def host_mantissas(network: Network, population: Population, x: IntArray) -> IntArray:
     """Bias mantissas that the host writes before a sample (Encoding.CURRENT); (N, *shape) int64.
 
-    mant = bias.mant + sum over host projections of floor((W x + 2**(shift-1)) / 2**shift)
+    mant = bias.mant + sum over host projections of ``neuron.written_by_host(W x, shift)``
     """
     assert isinstance(population.bias, Fixed)
     total = np.broadcast_to(population.bias.mant, (x.shape[0], *population.shape)).copy()
     for projection in network.incoming(population.name):
         if projection.on_host:
             current = synapse.apply_integer(projection.synapse, projection.integer_weight, x)
-            current = current.reshape(total.shape)
-            half = (1 << projection.host_shift) >> 1
-            total += (current + half) >> projection.host_shift
+            total += spec.written_by_host(current.reshape(total.shape), projection.host_shift)
     return total
 
 

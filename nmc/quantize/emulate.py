@@ -84,8 +84,8 @@ class Emulator:
             return spec.bias_value(bias)
         mant = bias.mant
         for projection in host:
-            half = (1 << projection.host_shift) >> 1
-            mant = mant + ((self._sum(population, projection)[:, 0] + half) >> projection.host_shift)
+            current = self._sum(population, projection)[:, 0]
+            mant = mant + spec.written_by_host(current, projection.host_shift)
         return np.asarray(mant << bias.exp)
 
     def _sum(self, population: Population, projection: Projection) -> IntArray:

@@ -164,10 +164,9 @@ def _bias_range(network: Network, population: Population) -> tuple[int, int]:
     low, high = rows.min(axis=1), rows.max(axis=1)
     for projection in network.incoming(population.name):
         if projection.on_host:
-            host = arriving(network, projection)
-            half = (1 << projection.host_shift) >> 1
-            low = low + ((host[0] + half) >> projection.host_shift)
-            high = high + ((host[1] + half) >> projection.host_shift)
+            lowest, highest = arriving(network, projection)
+            low = low + spec.written_by_host(lowest, projection.host_shift)
+            high = high + spec.written_by_host(highest, projection.host_shift)
     return int(low.min()) << population.bias.exp, int(high.max()) << population.bias.exp
 
 

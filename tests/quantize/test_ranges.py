@@ -20,7 +20,10 @@ from nmc.ir import (
     Dense,
     Encoding,
     Fixed,
+    FixedNeuron,
     FloatNeuron,
+    GradedRelay,
+    Identity,
     InputNeuron,
     Network,
     Population,
@@ -38,6 +41,8 @@ STEPS = 6
 NETWORKS = 100
 GENERATIONS = 5
 POOL = 6
+FULL = Fixed(np.array(4095), 0, 12, signed=False)
+"""A decay that keeps nothing."""
 
 
 def searched(network: Network, goal: str, seed: int) -> list[np.ndarray]:
@@ -255,6 +260,58 @@ def test_what_no_split_can_hold_is_refused_with_bound_and_limit() -> None:
     with pytest.raises(NmcError, match=r"NMC-Q01 .* can reach [\d,]+, the chip holds [\d,]+; use fewer"):
         ranges.prove(network.with_(projections=tuple(loud)))
     assert load_chip("loihi2").state_bits == 24
+
+
+def host_written(mant: int, highest: int, shift: int) -> Network:
+    """One neuron whose bias the host makes of one frame value."""
+    bias = Fixed(np.array([3]), 0, 13, signed=True)
+    weight = Fixed(np.array([[mant]]), 0, 24, signed=True)
+    neuron = FixedNeuron(Fixed(np.array(1), 6, 17, signed=False), du=FULL, dv=FULL)
+    populations = (
+        Population("in", (1,), InputNeuron(Encoding.GRADED, highest=highest), level=0),
+        Population("a", (1,), neuron, bias, level=0, origin=("conv1",)),
+    )
+    projection = Projection("in-a", "in", "a", Dense(), weight, on_host=True, host_shift=shift)
+    return Network("host", Stage.QUANTIZED, populations, (projection,), ("a",), 1, "count")
+
+
+def test_what_the_host_writes_is_bounded_as_it_is_rounded() -> None:
+    """(5 x + 4) >> 3 and the bias of 3, exactly; x up to 7: 39 >> 3."""
+    network = host_written(5, 7, 3)
+    (item,) = ranges.prove(network)
+    assert item.bias == (3, 3 + 4)
+    frames = np.arange(8).reshape(-1, 1)
+    written = encode.host_mantissas(network, network["a"], frames)
+    assert (written.min(), written.max()) == item.bias
+    assert written[:, 0].tolist() == [3 + (5 * x + 4) // 8 for x in range(8)]
+
+
+def test_the_field_of_the_host_s_bias_is_filled_to_the_last_value() -> None:
+    fits, over = (host_written(1, 4095 - 3 + more, 0) for more in (0, 1))
+    assert ranges.prove(fits)[0].bias[1] == 4095
+    with pytest.raises(NmcError, match=r"NMC-Q01 conv1: bias mantissa can reach 4,096, the chip holds 4,095"):
+        ranges.prove(over)
+
+
+@pytest.mark.parametrize("declared", [1 << 30, 100])
+def test_a_relay_s_payload_may_reach_its_limit_and_no_more(declared: int) -> None:
+    """24 bits signed at most (Lava's graded spikes), or what the population declares."""
+    limit = min((1 << 23) - 1, declared)
+    for highest in (limit, limit + 1):
+        populations = (
+            Population("in", (1,), InputNeuron(Encoding.GRADED, highest=highest), level=0),
+            Population("r", (1,), GradedRelay(), max_payload=declared, level=1, origin=("add",)),
+        )
+        one = Fixed(np.array(1), 0, 8, signed=True)
+        projection = Projection("in-r", "in", "r", Identity(), one)
+        network = Network("relay", Stage.QUANTIZED, populations, (projection,), ("r",), 1, "count")
+        if highest == limit:
+            assert ranges.prove(network)[0].a == (0, limit)
+        else:
+            with pytest.raises(
+                NmcError, match=f"NMC-Q01 add: payload can reach {limit + 1:,}, .* holds {limit:,}"
+            ):
+                ranges.prove(network)
 
 
 def test_a_readout_over_many_steps_of_few_bits_fits() -> None:
