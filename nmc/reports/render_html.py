@@ -62,8 +62,8 @@ _STYLE = """
   linear-gradient(to left, var(--back) 40%, transparent) right / 3em 100% no-repeat local,
   linear-gradient(to right, rgba(128,128,128,.45), transparent) left / .8em 100% no-repeat,
   linear-gradient(to left, rgba(128,128,128,.45), transparent) right / .8em 100% no-repeat }
-.nmc table { border-collapse: collapse; font-size: .9em }
-.nmc th, .nmc td { padding: .2em .7em; text-align: right; border-bottom: 1px solid var(--line);
+.nmc table { border-collapse: separate; border-spacing: 0; font-size: 14px; line-height: 20px }
+.nmc th, .nmc td { padding: 3px 10px; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap; font-variant-numeric: tabular-nums }
 .nmc .text { text-align: left; white-space: normal }
 .nmc th.text:first-child, .nmc td.text:first-child { position: sticky; left: 0; background: var(--back) }
