@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from mapped import Chain, weight
 
-from nmc.chip import load_chip
+from nmc.chip import Chip, load_chip
 from nmc.errors import NmcError
 from nmc.ir import Conv2d, Dense, Encoding, GradedRelay, Identity, Mapping, Network, SumPool2d, Tile
 from nmc.partition.check import check_mapping
@@ -208,6 +208,24 @@ def test_irregular_tiles_are_counted_too() -> None:
     # Rows 0-1 read rows 0-2; rows 2-3 read rows 1-3, column 0 reads columns 0-1, columns 1-3 all four.
     assert {core: use.input_axons.used for core, use in by_core.items()} == {0: 32, 2: 6, 3: 12, 5: 12, 7: 12}
     assert {core: use.output_axons.used for core, use in by_core.items()} == {0: 0, 2: 2, 3: 6, 5: 16, 7: 8}
+
+
+@pytest.mark.parametrize(
+    ("chip", "bits"),
+    [
+        # A run of 64 8-bit weights behind 10 bits, 522 bits, is padded to 9 words; one of 1 weight to 1 word.
+        (LOIHI1, 10 * 64),
+        # 20 bits each and two headers, 1,320 bits, padded once: 21 words.
+        (LOIHI2, 21 * 64),
+    ],
+    ids=["runs padded", "list padded"],
+)
+def test_a_list_of_two_runs_is_counted_in_words(chip: Chip, bits: int) -> None:
+    chain = Chain(3)
+    chain.add("in", Dense(), weight(65, 3))
+    network = chain.network()
+    uses = check_mapping(network.with_(mapping=Mapping(chip.name, (Tile("p1", ((0, 65),), 0),))), chip)
+    assert [use.synapse_bits.used for use in uses] == [3 * bits]
 
 
 def test_host_projections_count_nothing() -> None:
