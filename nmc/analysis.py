@@ -129,7 +129,7 @@ def document(result: Analysis, facts: Sequence[tuple[str, str]] = ()) -> Documen
         )
     layers = fidelity.document(result.layers)
     numbers = {name: value for name, value in asdict(result).items() if name != "layers"}
-    return Document(layers.kind, {**numbers, **layers.data}, layers.tables, (*facts, *told))
+    return Document(layers.kind, {**numbers, **layers.data}, layers.tables, (*facts, *told), layers.pictures)
 
 
 def analyse_files(

@@ -27,8 +27,10 @@ from nmc.ir import (
 )
 from nmc.quantize import ranges
 from nmc.reports.document import Column, Document, Table
+from nmc.reports.figures import Bar, Part, bar_chart
 
 BATCH = 16
+BAR = "#4c78a8"
 
 
 @dataclass(frozen=True)
@@ -242,4 +244,14 @@ def document(rows: Sequence[LayerFit], facts: Sequence[tuple[str, str]] = ()) ->
         Column("u proven", texts("u_proven", ","), numeric=True, rank=2),
     )
     members = {"layers": [asdict(row) for row in rows]}
-    return Document("fidelity", members, (Table("", columns),), tuple(facts))
+    return Document("fidelity", members, (Table("", columns),), tuple(facts), _pictures(rows))
+
+
+def _pictures(rows: Sequence[LayerFit]) -> tuple[str, ...]:
+    """Signal to noise of every layer that loses something; below 0 dB there is no bar."""
+    bars = [
+        Bar(row.layer, (Part(0.0, max(row.snr_db, 0.0), BAR, row.layer),), f"{row.snr_db:.1f} dB")
+        for row in rows
+        if row.snr_db is not None
+    ]
+    return tuple(one for one in [bar_chart("Signal to noise, the worst layers first", bars, ())] if one)

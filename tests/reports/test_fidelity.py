@@ -86,6 +86,11 @@ def test_it_renders_as_text_markdown_and_json() -> None:
     network, x = quantnet.network(), quantnet.images()
     rows = fidelity.compare_layers(*both(network, x, Precision(4)), x, ReferenceEngine())
     document = fidelity.document(rows)
+    (chart,) = document.pictures
+    assert [chart.index(f">{row.layer}<") for row in rows] == sorted(
+        chart.index(f">{row.layer}<") for row in rows
+    )
+    assert f"{rows[0].snr_db:.1f} dB" in chart
     told = json.loads(render_json.render(document))
     assert told["schema"] == "nmc.fidelity/1"
     assert [row["layer"] for row in told["layers"]] == [row.layer for row in rows]
