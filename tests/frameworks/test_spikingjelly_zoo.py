@@ -1,6 +1,7 @@
 """SpikingJelly's own model zoo, straight from the package: traced, run, equal in every neuron layer.
 
-Full networks at 32 x 32 (or narrow where the zoo has a knob), because the float engine is plain NumPy.
+Full networks at 32 x 32 (or narrow where the zoo has a knob), because the float engine is plain NumPy. The
+suite takes a few samples of each; ``support_table.py --samples 100`` takes so many, batch by batch.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from spikingjelly.activation_based.model import (  # noqa: E402
     spiking_resnet,
     spiking_vgg,
 )
-from support_table import note_network  # noqa: E402
+from support_table import compared_samples, note_network  # noqa: E402
 
 from nmc.frontend import opgraph as og  # noqa: E402
 from nmc.frontend.trace import trace  # noqa: E402
@@ -39,7 +40,7 @@ def sew(build: Callable[..., Any], cnf: str, cell: type = IF, **kwargs: Any) -> 
 
 
 ZOO: dict[str, tuple[Callable[[], Any], tuple[int, ...], int, int, int]] = {
-    # name: build, input shape, samples, T, neuron layers
+    # name: build, input shape, samples of a batch, T, neuron layers
     "sew_resnet18 ADD": (sew(sew_resnet.sew_resnet18, "ADD"), (3, 32, 32), 8, 4, 20),
     "sew_resnet18 AND": (sew(sew_resnet.sew_resnet18, "AND"), (3, 32, 32), 8, 4, 20),
     "sew_resnet18 IAND": (sew(sew_resnet.sew_resnet18, "IAND", PLIF, v_threshold=0.4), (3, 32, 32), 8, 4, 20),
@@ -88,21 +89,30 @@ def built(name: str, mode: str = "m") -> Any:
     return net
 
 
+def samples_of(name: str, count: int) -> np.ndarray:
+    """(count, *shape) frames, or (count, T, *shape) events; the first ones do not depend on the count."""
+    _, shape, _, steps, _ = ZOO[name]
+    if name == "DVSGestureNet":
+        return (np.random.default_rng(5).random((count, steps, *shape)) < 0.2).astype(np.float32)
+    return np.random.default_rng(5).random((count, *shape), np.float32)
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_spikes_equal(name):
-    _, shape, samples, steps, neurons = ZOO[name]
-    net = built(name)
-    x = np.random.default_rng(5).random((samples, *shape), np.float32)
-    if name == "DVSGestureNet":
-        x = (np.random.default_rng(5).random((samples, steps, *shape)) < 0.2).astype(np.float32)
-    exact = compare(net, shape, x, steps, double=True)
-    ties = compare(net, shape, x, steps)
-    note_network(name, samples, exact, ties)
-    assert len(exact.layers) == neurons
-    assert exact.silent == ()
-    assert [layer for layer in exact.layers if layer.differing] == []
-    assert exact.output.differing == 0
-    assert ties.differing <= 1e-3 * ties.spikes
+    _, shape, batch, steps, neurons = ZOO[name]
+    net, spikes, ties = built(name), 0, 0
+    x = samples_of(name, compared_samples(batch))
+    for first in range(0, len(x), batch):
+        part = x[first : first + batch]
+        exact = compare(net, shape, part, steps, double=True)
+        assert len(exact.layers) == neurons
+        assert exact.silent == ()
+        assert [layer for layer in exact.layers if layer.differing] == []
+        assert exact.output.differing == 0
+        rounded = compare(net, shape, part, steps)
+        spikes, ties = spikes + exact.spikes, ties + rounded.differing
+    note_network(name, len(x), neurons, spikes, ties)
+    assert ties <= 1e-3 * spikes
 
 
 def test_single_step_gives_the_same_graph():
