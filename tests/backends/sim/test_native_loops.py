@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gen
 import lavanets
+import numpy as np
 import pytest
 
 from nmc import timing
@@ -11,6 +12,7 @@ from nmc.backends.compare import compare
 from nmc.backends.sim.native import NativeEngine
 from nmc.backends.sim.reference import ReferenceEngine
 from nmc.errors import NmcError
+from nmc.ir import FloatNeuron, Identity, Network, Projection, frozen
 
 
 def native(path: str) -> NativeEngine:
@@ -38,3 +40,28 @@ def test_more_images_than_a_group() -> None:
     assert network.remembers
     result = compare(network, gen.stimulus(network, 35, 36, 3), 36, ReferenceEngine(), native("auto"))
     assert result.passed, str(result.first)
+
+
+def feeding_themselves(seed: int) -> Network:
+    """A random network in which every neuron has a synapse onto itself, and no other loop."""
+    free = gen.float_network(seed, 6)
+    rng = np.random.default_rng(seed)
+    loops = []
+    for population in free.compute:
+        if not isinstance(population.neuron, FloatNeuron):
+            continue
+        per_channel = (population.shape[0], *[1] * (len(population.shape) - 1))
+        weight = 2.0 * rng.integers(-20, 12, per_channel if rng.random() < 0.5 else ())
+        name = population.name
+        loops.append(Projection(f"own.{name}", name, name, Identity(), frozen(weight, np.float64), lag=1))
+    return gen.quantize(timing.balance(free.with_(projections=(*free.projections, *loops)), 62))
+
+
+@pytest.mark.parametrize("path", ["auto", "dense"])
+def test_neurons_that_only_feed_themselves(path: str) -> None:
+    """They run over all steps of a chunk at once; what they sent last goes on into the next chunk."""
+    engine = native(path)
+    for seed in range(12):
+        steps, network = (1, 6, 33, 70)[seed % 4], feeding_themselves(seed)
+        result = compare(network, gen.stimulus(network, 5, steps, seed), steps, ReferenceEngine(), engine)
+        assert result.passed, f"network {seed}: {result.first}"

@@ -30,10 +30,11 @@ NMC_INLINE I32 fold(I32 u) {
 
 // VECTORS vectors of channels at each of SITES sites: enough independent chains to hide the latency of an update.
 // Everything is copied to local variables first: stores of bytes could alias it, so it would be loaded at every step.
-template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS, bool RECORDS, int SITES, int VECTORS>
+template <bool HAS_U, int V_MODE, int RESET, bool FOLDS, bool RECORDS, int SITES, int VECTORS>
 NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
   I32 u[SITES][VECTORS], v[SITES][VECTORS], bias[SITES][VECTORS], threshold[SITES][VECTORS], drop[SITES][VECTORS];
   I32 keep_u[SITES][VECTORS], keep_v[SITES][VECTORS], fired[SITES] = {};
+  Mask before[SITES][VECTORS];
   const int32_t *acc[SITES];
   uint8_t *out[SITES];
   int32_t *record_u[SITES], *record_v[SITES];
@@ -51,7 +52,8 @@ NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
       v[i][j] = f.v_in ? load(f.v_in + c) : I32{};
       bias[i][j] = load(f.bias + c);
       threshold[i][j] = load(f.threshold + c);
-      if (SOFT) drop[i][j] = load(f.drop + c);
+      if (RESET != kHard) drop[i][j] = load(f.drop + c);
+      if (RESET == kOwn) before[i][j] = greater(f.sent_in ? load(f.sent_in + c) : I32{}, I32{});
       if (HAS_U) keep_u[i][j] = load(f.keep_u + c);
       if (V_MODE == kLeak) keep_v[i][j] = load(f.keep_v + c);
     }
@@ -61,6 +63,7 @@ NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
       NMC_UNROLL for (int j = 0; j < VECTORS; j++) {
         I32 current = load(acc[i] + j * kInts) << kWeightShift;
         if (HAS_U) current += decay(u[i][j], keep_u[i][j]);
+        if (RESET == kOwn) current = subtract_where(current, before[i][j], drop[i][j]);
         if (FOLDS) current = fold(current);
         u[i][j] = current;
         I32 next = current + bias[i][j];
@@ -68,7 +71,8 @@ NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
         if (V_MODE == kLeak) next += decay(v[i][j], keep_v[i][j]);
         next = maximum(minimum(next, splat(kLimit)), splat(-kLimit));
         const Mask spikes = greater(next, threshold[i][j]);
-        v[i][j] = SOFT ? subtract_where(next, spikes, drop[i][j]) : zero_where(next, spikes);
+        v[i][j] = RESET == kSoft ? subtract_where(next, spikes, drop[i][j]) : zero_where(next, spikes);
+        if (RESET == kOwn) before[i][j] = spikes;
         put_spikes(out[i] + j * kInts, spikes);
         fired[i] = count_where(fired[i], spikes);
         if (RECORDS) {
@@ -87,11 +91,13 @@ NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
       const int c = channel + j * kInts;
       if (sites[i].u_out) store(sites[i].u_out + c, u[i][j]);
       if (sites[i].v_out) store(sites[i].v_out + c, v[i][j]);
+      if (RESET == kOwn && sites[i].sent_out)
+        store(sites[i].sent_out + c, subtract_where(I32{}, before[i][j], splat(-1)));
     }
   }
 }
 
-template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS, bool RECORDS>
+template <bool HAS_U, int V_MODE, int RESET, bool FOLDS, bool RECORDS>
 NMC_INLINE void fire_all(const FireArgs *sites, int count) {
   constexpr int kOne = kLanes / kInts;  // vectors per 16 channels
   const int width = sites->width;
@@ -100,23 +106,23 @@ NMC_INLINE void fire_all(const FireArgs *sites, int count) {
   if (width < 4 * kLanes && !RECORDS)
     for (; done + 4 <= count; done += 4)
       for (int c = 0; c < width; c += kLanes)
-        fire_vectors<HAS_U, V_MODE, SOFT, FOLDS, RECORDS, 4, 1>(sites + done, c);
+        fire_vectors<HAS_U, V_MODE, RESET, FOLDS, RECORDS, 4, 1>(sites + done, c);
 #endif
   for (; done < count; done++) {
     int c = 0;
 #if defined(NMC_AVX512)
     if (!RECORDS)
       for (; c + 4 * kLanes <= width; c += 4 * kLanes)
-        fire_vectors<HAS_U, V_MODE, SOFT, FOLDS, RECORDS, 1, 4>(sites + done, c);
+        fire_vectors<HAS_U, V_MODE, RESET, FOLDS, RECORDS, 1, 4>(sites + done, c);
 #endif
-    for (; c < width; c += kLanes) fire_vectors<HAS_U, V_MODE, SOFT, FOLDS, RECORDS, 1, kOne>(sites + done, c);
+    for (; c < width; c += kLanes) fire_vectors<HAS_U, V_MODE, RESET, FOLDS, RECORDS, 1, kOne>(sites + done, c);
   }
 }
 
-template <bool HAS_U, int V_MODE, bool SOFT, bool FOLDS>
+template <bool HAS_U, int V_MODE, int RESET, bool FOLDS>
 void fire(const FireArgs *sites, int count) {
-  if (sites->record_v) fire_all<HAS_U, V_MODE, SOFT, FOLDS, true>(sites, count);
-  else fire_all<HAS_U, V_MODE, SOFT, FOLDS, false>(sites, count);
+  if (sites->record_v) fire_all<HAS_U, V_MODE, RESET, FOLDS, true>(sites, count);
+  else fire_all<HAS_U, V_MODE, RESET, FOLDS, false>(sites, count);
 }
 
 void relay(const FireArgs &f, bool wide) {

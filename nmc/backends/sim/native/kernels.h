@@ -96,6 +96,8 @@ struct FireArgs {  // one site, one channel block; sites of one call have the sa
   const int32_t *bias, *threshold, *drop, *keep_u, *keep_v;
   const int32_t *u_in, *v_in;  // NULL: zeros
   int32_t *u_out, *v_out;      // may be NULL
+  const int32_t *sent_in;      // kOwn: 1 where the neuron fired in the step before; NULL: nowhere
+  int32_t *sent_out;           // may be NULL
   uint8_t *out;
   size_t out_step;
   int32_t *record_u, *record_v;  // may be NULL
@@ -104,6 +106,8 @@ struct FireArgs {  // one site, one channel block; sites of one call have the sa
 };
 
 enum VMode { kForget = 0, kIntegrate = 1, kLeak = 2 };  // keep_v = 0, 4096, anything
+// What a spike does: v becomes 0; v loses drop; v becomes 0, and u loses drop one step later (a synapse onto itself).
+enum Reset { kHard = 0, kSoft = 1, kOwn = 2 };
 
 using StripEventFn = void (*)(const EventArgs &, const Strip &);
 using StripDenseFn = void (*)(const DenseArgs &, const Strip &);
@@ -119,7 +123,7 @@ struct Kernels {
   StripDenseFn dense;
   int dense_max_payload;
   StripWindowFn depthwise, pool, identity;
-  FireFn fire[2][3][2][2];  // [has u][VMode][soft reset][folds]
+  FireFn fire[2][3][3][2];  // [has u][VMode][Reset][folds]
   void (*relay)(const FireArgs &, bool wide);
   // out = first + second, bytes; second may be NULL.
   void (*add_bytes)(uint8_t *out, const uint8_t *first, const uint8_t *second, size_t n);

@@ -10,15 +10,16 @@ namespace nmc {
 namespace {
 
 template <bool HAS_U, int V_MODE>
-void fill_fire(FireFn (&table)[2][2]) {
-  table[0][0] = fire<HAS_U, V_MODE, false, HAS_U>;  // with a u state the fold is never provably idle
-  table[0][1] = fire<HAS_U, V_MODE, false, true>;
-  table[1][0] = fire<HAS_U, V_MODE, true, HAS_U>;
-  table[1][1] = fire<HAS_U, V_MODE, true, true>;
+void fill_fire(FireFn (&table)[3][2]) {
+  table[kHard][0] = fire<HAS_U, V_MODE, kHard, HAS_U>;  // with a u state the fold is never provably idle
+  table[kHard][1] = fire<HAS_U, V_MODE, kHard, true>;
+  table[kSoft][0] = fire<HAS_U, V_MODE, kSoft, HAS_U>;
+  table[kSoft][1] = fire<HAS_U, V_MODE, kSoft, true>;
+  table[kOwn][0] = table[kOwn][1] = fire<HAS_U, V_MODE, kOwn, true>;
 }
 
 template <bool HAS_U>
-void fill_fire(FireFn (&table)[3][2][2]) {
+void fill_fire(FireFn (&table)[3][3][2]) {
   fill_fire<HAS_U, kForget>(table[kForget]);
   fill_fire<HAS_U, kIntegrate>(table[kIntegrate]);
   fill_fire<HAS_U, kLeak>(table[kLeak]);

@@ -45,7 +45,8 @@ class Layer {
     groups_ = (job.images + group_size_ - 1) / group_size_;
     steps_ = population_.constant ? 1 : job.steps;
     for (size_t i = 0; i < population_.incoming.size(); i++)
-      add_feed(plan_.projections[population_.incoming[i]], job.feeds[i]);
+      if (population_.incoming[i] != population_.own)
+        add_feed(plan_.projections[population_.incoming[i]], job.feeds[i]);
     for (Feed &feed : feeds_) choose(feed);
     for (Feed &feed : host_feeds_) choose(feed);
     // A strip of which every step has the same current keeps one row per site.
@@ -369,6 +370,8 @@ class Layer {
     f.v_in = kept.carried && kept.v ? kept.v + state : p.v0.present ? p.v0.at(at, channel) : nullptr;
     f.u_out = kept.u ? kept.u + state : nullptr;
     f.v_out = kept.v ? kept.v + state : nullptr;
+    f.sent_in = kept.carried && kept.sent ? kept.sent + state : nullptr;
+    f.sent_out = kept.sent ? kept.sent + state : nullptr;
     f.record_u = job_.recording.u ? job_.recording.u + record : nullptr;
     f.record_v = job_.recording.v ? job_.recording.v + record : nullptr;
     f.record_step = p.step_elements();

@@ -9,7 +9,8 @@ namespace nmc {
 // State between chunks and for the outputs, [image][pixel][cs]; NULL where it is not needed.
 struct State {
   int32_t *u = nullptr, *v = nullptr;
-  bool carried = false;  // hold values of an earlier chunk
+  int32_t *sent = nullptr;  // 1 where a neuron that feeds itself fired in the last step
+  bool carried = false;     // hold values of an earlier chunk
 };
 
 // u and v of every step, [image][step][pixel][cs]; NULL unless recorded.

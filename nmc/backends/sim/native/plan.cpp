@@ -11,6 +11,7 @@ int round_up(int value, int multiple) { return (value + multiple - 1) / multiple
 namespace {
 
 constexpr int32_t kNever = INT32_MAX;  // v stays below 2**24
+constexpr int32_t kUnit = 64;          // u units of a weight unit
 
 Parameter make_parameter(const nmc_parameter &from, const Population &population, int32_t absent) {
   Parameter to;
@@ -75,7 +76,7 @@ void Plan::add_population(const nmc_population &from) {
   p.v0 = make_parameter(from.v0, p, 0);
   const bool has_u = std::any_of(p.keep_u.values.begin(), p.keep_u.values.end(), [](int32_t x) { return x != 0; });
   p.keep_u.present = has_u;
-  p.fire = kernels->fire[has_u][v_mode(p.keep_v)][p.drop.present][from.folds != 0];
+  p.fire = kernels->fire[has_u][v_mode(p.keep_v)][p.drop.present ? kSoft : kHard][from.folds != 0];
   populations.push_back(std::move(p));
 }
 
@@ -156,6 +157,7 @@ void Plan::find_spans() {
       for (int index : populations[i].incoming) stepwise |= projections[index].lag > 0;
     }
     spans.push_back({first, last, stepwise});
+    if (stepwise && last == first + 1) spans.back().stepwise = !runs_alone(first);
   }
   for (const Span &span : spans)
     for (int i = span.first; i < span.last; i++)
@@ -163,6 +165,28 @@ void Plan::find_spans() {
         int &use = populations[projections[index].source].last_use;
         use = std::max(use, span.last - 1);
       }
+}
+
+// Whether the only late projection is one to one, from the population to itself: then the update does it.
+bool Plan::runs_alone(int population) {
+  Population &p = populations[population];
+  int own = -1;
+  for (int index : p.incoming) {
+    const Projection &projection = projections[index];
+    if (projection.lag == 0) continue;
+    if (own >= 0 || projection.source != population || projection.op != NMC_IDENTITY || projection.lag != 1)
+      return false;
+    own = index;
+  }
+  if (own < 0 || p.kind != NMC_NEURON || p.drop.present) return false;
+  const Projection &projection = projections[own];
+  const int32_t *weight = static_cast<const int32_t *>(projection.weight);
+  p.own = own;
+  p.drop.values.assign(p.cs, 0);
+  p.drop.pixel_stride = 0;
+  for (int c = 0; c < p.channels; c++) p.drop.values[c] = -weight[c] * (1 << projection.shift) * kUnit;
+  p.fire = kernels->fire[p.keep_u.present][v_mode(p.keep_v)][kOwn][1];
+  return true;
 }
 
 // Quads per tap: the whole channel stride where the window is the whole source, because a kernel row is then one run.

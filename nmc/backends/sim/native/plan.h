@@ -36,6 +36,9 @@ struct Population {
   int max_payload, host_exp;
   Parameter bias, threshold, drop, keep_u, keep_v, v0;
   FireFn fire = nullptr;
+  // A synapse of every neuron onto itself, lag 1, and nothing else late: its projection, or -1. The update takes `drop`
+  // from u then, so that the population runs over all steps as if there were no loop.
+  int own = -1;
   std::vector<Block> blocks;
   std::vector<int> incoming, outgoing;  // projections
   int last_use = -1;                    // population after which the map can go
@@ -96,6 +99,7 @@ struct Plan {
   void add_population(const nmc_population &from);
   void add_projection(const nmc_projection &from);
   void choose_blocks();
+  bool runs_alone(int population);
   void find_spans();
 };
 

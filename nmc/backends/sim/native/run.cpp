@@ -211,6 +211,7 @@ class Run {
     for (int i = phase.first; i < phase.last; i++) {
       if (states_[i].u) plan_.arena.give(states_[i].u);
       if (states_[i].v) plan_.arena.give(states_[i].v);
+      if (states_[i].sent) plan_.arena.give(states_[i].sent);
       states_[i] = {};
     }
   }
@@ -244,6 +245,7 @@ class Run {
       const bool chunked = keeps_state || !(first_chunk() && last_chunk());
       if (!state.v && (chunked || result.final_v)) state.v = plan_.arena.take_array<int32_t>(all);
       if (!state.u && chunked && p.keep_u.present) state.u = plan_.arena.take_array<int32_t>(all);
+      if (!state.sent && chunked && p.own >= 0) state.sent = plan_.arena.take_array<int32_t>(all);
       if (result.u || result.v) {
         recording.u = plan_.arena.take_array<int32_t>(p.step_elements() * images_ * steps);
         recording.v = plan_.arena.take_array<int32_t>(p.step_elements() * images_ * steps);
@@ -253,6 +255,7 @@ class Run {
     here.carried = carried || !first_chunk();
     if (here.u) here.u += first_image_ * p.step_elements();
     if (here.v) here.v += first_image_ * p.step_elements();
+    if (here.sent) here.sent += first_image_ * p.step_elements();
     run_layer({plan_, index, map, feeds, images_, steps, here, recording, team_, request_.counters, tallies});
   }
 
@@ -344,7 +347,7 @@ int64_t run_bytes(const Plan &plan, int images, int steps) {
       size[i] += (lists + offsets) * phase.group;
       if (p.late) held += map_bytes(p, p.late) * images * 2;
       if (p.kind == NMC_NEURON && (stored < steps || p.is_output || stepwise[i]))
-        states += static_cast<int64_t>(p.step_elements()) * images * 8;
+        states += static_cast<int64_t>(p.step_elements()) * images * (p.own < 0 ? 8 : 12);
       live += size[i];
       peak = std::max(peak, live + held);
       for (int j = phase.first; j <= i; j++)
