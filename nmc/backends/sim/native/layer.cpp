@@ -58,12 +58,10 @@ class Layer {
     const Population &p = population_;
     if (is_byte_sum()) return add_maps();
     take_scratch();
-    const int64_t per_group = static_cast<int64_t>(p.height) * strips_per_row(), per_block = groups_ * per_group;
-    job_.team.each(per_block * static_cast<int64_t>(p.blocks.size()), [&](int64_t task, int worker) {
-      const int64_t in_block = task % per_block, in_group = in_block % per_group;
-      part_of_row(task / per_block, static_cast<int>(in_block / per_group),
-                  static_cast<int>(in_group / strips_per_row()), static_cast<int>(in_group % strips_per_row()),
-                  scratch_[worker], job_.tallies[worker]);
+    const int64_t parts = static_cast<int64_t>(p.blocks.size()) * groups_;
+    job_.team.each_row(parts, p.height, strips_per_row(), [&](int64_t part, int y, int64_t strip, int worker) {
+      part_of_row(part / groups_, static_cast<int>(part % groups_), y, static_cast<int>(strip), scratch_[worker],
+                  job_.tallies[worker]);
     });
     give_scratch();
   }
@@ -121,12 +119,13 @@ class Layer {
   }
 
   void add_maps() {
-    const size_t bytes = population_.step_elements();
-    job_.team.each(static_cast<int64_t>(job_.images) * steps_, [&](int64_t step, int) {
-      uint8_t *out = map_.data + step * map_.step_stride();
+    const size_t bytes = map_.row_stride();
+    const int64_t image_steps = static_cast<int64_t>(job_.images) * steps_;
+    job_.team.each_row(image_steps, population_.height, 1, [&](int64_t step, int y, int64_t, int) {
+      uint8_t *out = map_.data + step * map_.step_stride() + y * bytes;
       const uint8_t *sum = nullptr;
       for (const Feed &feed : feeds_) {
-        const uint8_t *from = feed.map->data + step * feed.map->step_stride();
+        const uint8_t *from = feed.map->data + step * feed.map->step_stride() + y * bytes;
         if (sum || feeds_.size() == 1) plan_.kernels->add_bytes(out, from, sum, bytes);
         sum = sum ? out : from;
       }

@@ -108,13 +108,12 @@ void tally_row(const Plan &plan, Map &map, int image, int y, OwnLines<C> &events
   take();
 }
 
-// f(row, worker) for every row, several rows to a task.
+// f(row) for the rows of image steps 0..count-1, several short rows to a task. An image step is image * steps + step.
 template <class F>
-void each_row(const Map &map, Team &team, F f) {
-  const size_t rows = map.row_count();
-  const size_t per_task = std::max<size_t>(1, 65536 / (map.row_stride() + 1));
-  team.each((rows + per_task - 1) / per_task, [&](int64_t task, int worker) {
-    for (size_t r = task * per_task; r < std::min(rows, (task + 1) * per_task); r++) f(r, worker);
+void each_row(const Map &map, int64_t count, Team &team, F f) {
+  const int64_t per_task = std::max<int64_t>(1, 8192 / (static_cast<int64_t>(map.row_stride()) + 1));
+  team.each_row((count + per_task - 1) / per_task, map.population->height, 1, [&](int64_t task, int y, int64_t, int) {
+    for (int64_t step = task * per_task; step < std::min(count, (task + 1) * per_task); step++) f(step, y);
   });
 }
 
@@ -132,10 +131,10 @@ std::vector<Tally> count_map(const Plan &plan, Map &map, Team &team) {
   std::vector<OwnLines<int64_t>> wide(2 * workers, OwnLines<int64_t>(p.wide ? width : 0));
   map.row_events.assign(map.row_count(), 0);
   map.row_grades.assign(map.row_count(), 0);
-  team.each(static_cast<int64_t>(map.images) * p.height, [&](int64_t task, int worker) {
-    const int image = static_cast<int>(task / p.height), y = static_cast<int>(task % p.height), w = 2 * worker;
-    if (p.wide) tally_row(plan, map, image, y, wide[w], wide[w + 1], tallies[worker]);
-    else tally_row(plan, map, image, y, narrow[w], narrow[w + 1], tallies[worker]);
+  team.each_row(map.images, p.height, 1, [&](int64_t image, int y, int64_t, int worker) {
+    const int i = static_cast<int>(image), w = 2 * worker;
+    if (p.wide) tally_row(plan, map, i, y, wide[w], wide[w + 1], tallies[worker]);
+    else tally_row(plan, map, i, y, narrow[w], narrow[w + 1], tallies[worker]);
   });
   return tallies;
 }
@@ -181,7 +180,8 @@ size_t value_row(const T *row, const Population &p, const Window &window, uint32
 void count_rows(const Plan &plan, Map &map, Team &team) {
   if (!map.row_events.empty()) return;
   map.row_events.resize(map.row_count());
-  each_row(map, team, [&](size_t r, int) {
+  each_row(map, static_cast<int64_t>(map.images) * map.steps, team, [&](int64_t step, int y) {
+    const size_t r = step * map.population->height + y;
     map.row_events[r] = static_cast<uint32_t>(plan.kernels->count_bytes(map.row(r), map.row_stride()));
   });
   map.row_grades = map.row_events;
@@ -212,48 +212,48 @@ Lists &lists_for(const Plan &plan, Map &map, const Window &window, bool valued, 
     lists->buffers.push_back(lists->offsets);
   }
   count_rows(plan, map, team);
-  const size_t rows_per_image = static_cast<size_t>(map.steps) * p.height;
-  std::vector<size_t> todo;
+  std::vector<size_t> todo;  // image steps
   size_t total = 0;
-  for (size_t r = 0; r < map.row_count(); r++) {
-    const size_t image = r / rows_per_image;
+  for (size_t step = 0; step < static_cast<size_t>(map.images) * map.steps; step++) {
+    const size_t image = step / map.steps;
     if (!wanted[image] || lists->built[image]) continue;
-    todo.push_back(r);
-    total += row_bound(map, r, *lists);
-    lists->longest = std::max(lists->longest, row_bound(map, r, *lists));
+    todo.push_back(step);
+    for (size_t r = step * p.height; r < (step + 1) * p.height; r++) {
+      total += row_bound(map, r, *lists);
+      lists->longest = std::max(lists->longest, row_bound(map, r, *lists));
+    }
   }
   if (todo.empty()) return *lists;
   // list_row may write 15 entries past a row's end: the next row's place, which is written afterwards only if the same
   // thread writes both in order; so every row gets its own margin.
   constexpr size_t kMargin = 16;
-  uint32_t *entries = arena.take_array<uint32_t>(total + todo.size() * kMargin);
+  const size_t room = total + todo.size() * p.height * kMargin;
+  uint32_t *entries = arena.take_array<uint32_t>(room);
   lists->buffers.push_back(entries);
   int32_t *values = nullptr;
   if (valued) {
-    values = arena.take_array<int32_t>(total + todo.size() * kMargin);
+    values = arena.take_array<int32_t>(room);
     lists->buffers.push_back(values);
   }
   size_t at = 0;
-  for (size_t r : todo) {
-    lists->rows[r] = entries + at;
-    if (valued) lists->values[r] = values + at;
-    at += row_bound(map, r, *lists) + kMargin;
-  }
-  const size_t per_task = std::max<size_t>(1, 65536 / (map.row_stride() + 1));
-  team.each((todo.size() + per_task - 1) / per_task, [&](int64_t task, int) {
-    for (size_t i = task * per_task; i < std::min(todo.size(), (task + 1) * per_task); i++) {
-      const size_t r = todo[i];
-      uint32_t *offsets = lists->offsets + r * (p.width + 1);
-      uint32_t *row_entries = const_cast<uint32_t *>(lists->rows[r]);
-      if (!valued) {
-        plan.kernels->list_row(map.row(r), p.width, p.cs, window.first, window.channels, p.max_payload <= 1,
-                               row_entries, offsets);
-        continue;
-      }
-      int32_t *row_values = const_cast<int32_t *>(lists->values[r]);
-      if (p.wide) value_row(reinterpret_cast<const int32_t *>(map.row(r)), p, window, row_entries, row_values, offsets);
-      else value_row(map.row(r), p, window, row_entries, row_values, offsets);
+  for (size_t step : todo)
+    for (size_t r = step * p.height; r < (step + 1) * p.height; r++) {
+      lists->rows[r] = entries + at;
+      if (valued) lists->values[r] = values + at;
+      at += row_bound(map, r, *lists) + kMargin;
     }
+  each_row(map, static_cast<int64_t>(todo.size()), team, [&](int64_t i, int y) {
+    const size_t r = todo[i] * p.height + y;
+    uint32_t *offsets = lists->offsets + r * (p.width + 1);
+    uint32_t *row_entries = const_cast<uint32_t *>(lists->rows[r]);
+    if (!valued) {
+      plan.kernels->list_row(map.row(r), p.width, p.cs, window.first, window.channels, p.max_payload <= 1, row_entries,
+                             offsets);
+      return;
+    }
+    int32_t *row_values = const_cast<int32_t *>(lists->values[r]);
+    if (p.wide) value_row(reinterpret_cast<const int32_t *>(map.row(r)), p, window, row_entries, row_values, offsets);
+    else value_row(map.row(r), p, window, row_entries, row_values, offsets);
   });
   for (size_t image = 0; image < wanted.size(); image++) lists->built[image] |= wanted[image];
   return *lists;

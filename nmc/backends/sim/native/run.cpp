@@ -219,11 +219,11 @@ class Run {
   void read_input(const Population &p, Map &map) {
     const int64_t highest = p.wide ? INT32_MAX : std::min(255, p.max_payload), lowest = p.wide ? INT32_MIN : 0;
     const size_t elements = p.channels * p.pixels();
-    const int64_t parts = (p.pixels() + kPixelsPerTask - 1) / kPixelsPerTask;
+    const int parts = static_cast<int>((p.pixels() + kPixelsPerTask - 1) / kPixelsPerTask);
     std::atomic<bool> good{true};
-    team_.each(images_ * map.steps * parts, [&](int64_t task, int) {
-      const size_t image = task / parts / map.steps, t = task / parts % map.steps;
-      const size_t first = task % parts * kPixelsPerTask, last = std::min(p.pixels(), first + kPixelsPerTask);
+    team_.each_row(static_cast<int64_t>(images_) * map.steps, parts, 1, [&](int64_t step, int part, int64_t, int) {
+      const size_t image = step / map.steps, t = step % map.steps;
+      const size_t first = part * kPixelsPerTask, last = std::min(p.pixels(), first + kPixelsPerTask);
       const int64_t *from =
           request_.x + (first_image_ + image) * request_.x_stride + (p.constant ? 0 : (start_ + t) * elements);
       const size_t to = image * map.image_stride() + t * map.step_stride();
