@@ -71,7 +71,7 @@ def compare(key: str, batch: int, seconds: float) -> None:
         one, two = (statistics.median(r[i] for r in kept) / batch * 1e3 for i in (1, 2))
         ratio = statistics.median(r[1] / r[2] for r in kept)
         print(
-            f"{key} batch {batch}, {name} rounds {len(kept)}: one thread {one:.2f}, two {two:.2f} ms per image,"
+            f"{key} batch {batch}, {name} {len(kept)} rounds: one thread {one:.2f}, two {two:.2f} ms,"
             f" x {ratio:.2f}; least of each x {min(r[1] for r in kept) / min(r[2] for r in kept):.2f}",
             flush=True,
         )
