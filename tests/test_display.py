@@ -59,6 +59,7 @@ def results() -> dict[str, Any]:
     trace = nmc.run(bundle, x, record=[one.name for one in bundle.network.compute])
     labels = np.zeros(len(x), np.int64)
     return {
+        "graph": graph,
         "bundle": bundle,
         "trace": trace,
         "report": nmc.report(bundle, trace),
@@ -71,7 +72,18 @@ def results() -> dict[str, Any]:
     }
 
 
-KINDS = ("bundle", "trace", "report", "diff", "evaluation", "verification", "fit", "misfit", "neurobench")
+KINDS = (
+    "graph",
+    "bundle",
+    "trace",
+    "report",
+    "diff",
+    "evaluation",
+    "verification",
+    "fit",
+    "misfit",
+    "neurobench",
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,7 +94,7 @@ def test_a_notebook_shows_it(kind: str, results: dict[str, Any]) -> None:
 
 
 def test_names_stay_text(results: dict[str, Any]) -> None:
-    for kind in ("bundle", "report", "diff", "fit"):
+    for kind in ("graph", "bundle", "report", "diff", "fit"):
         assert HOSTILE in Page(results[kind]._repr_html_()).text, kind
 
 

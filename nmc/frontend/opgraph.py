@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,6 +25,7 @@ import numpy.typing as npt
 
 from nmc.errors import NmcError
 from nmc.ir import Compare, FloatArray, Shape, frozen
+from nmc.markup import summary
 
 Pair: TypeAlias = tuple[int, int]
 Edge: TypeAlias = tuple[str, str]
@@ -311,6 +313,14 @@ class OpGraph:
                         f"edge {edge[0]} -> {edge[1]} names a node that is not there",
                         "add the node or drop the edge",
                     )
+
+    def _repr_html_(self) -> str:
+        kinds = Counter(type(op).__name__ for op in self.nodes.values())
+        lines = [("operations", ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))]
+        lines += [] if self.steps is None else [("steps", f"{self.steps:,}")]
+        lines += [("import profile", self.profile)] if self.profile else []
+        lines += [("note", text) for text in self.notes]
+        return summary(f"nmc graph {self.name}", lines)
 
     @cached_property
     def _before(self) -> dict[str, tuple[str, ...]]:
