@@ -129,19 +129,38 @@ def test_bars_are_as_long_as_their_numbers(bundle: Bundle) -> None:
     assert [float(one) for one in found] == pytest.approx([low, high - low], abs=0.011)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+Shots = dict[int, tuple[str, Path]]
+
+
+@pytest.fixture(scope="module")
+def shots(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Shots:
+    """By window width: what the browser said, and what it showed."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium")
+    found: Shots = {}
+    for width in (1400, 400):
+        folder = tmp_path_factory.mktemp("browser")
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
+        options += ["--disable-background-networking", "--enable-logging=stderr"]
+        options += [f"--user-data-dir={folder}", f"--window-size={width},6000"]
+        command = [CHROMIUM, *options, f"--screenshot={folder / 'page.png'}", page.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        found[width] = done.stderr, folder / "page.png"
+    return found
+
+
 @pytest.mark.parametrize("width", [1400, 400])
-def test_a_browser_has_nothing_to_complain_about(page: Path, width: int, tmp_path: Path) -> None:
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-    ]
-    options += [f"--user-data-dir={tmp_path}", f"--window-size={width},2000", "--enable-logging=stderr"]
-    shot = tmp_path / "page.png"
-    command = [str(CHROMIUM), *options, f"--screenshot={shot}", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "CONSOLE" not in done.stderr
+def test_a_browser_has_nothing_to_complain_about(shots: Shots, width: int) -> None:
+    said, shot = shots[width]
+    assert "CONSOLE" not in said
     assert shot.stat().st_size > 20_000
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_nothing_sticks_out_of_the_page(shots: Shots, width: int) -> None:
+    """The margin at the right stays empty: what is wider than the page scrolls in a box of its own."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow reads the screenshot")
+    pixels = np.asarray(image.open(shots[width][1]).convert("RGB"))
+    assert pixels.shape[1] == width
+    assert (pixels[:, -8:] == pixels[0, 0]).all()
+    assert (pixels[:, :-8] != pixels[0, 0]).any()
