@@ -25,6 +25,9 @@ from nmc.reports.document import Document
 PLAIN_WIDTH = 160
 """Characters per line where nobody says how wide the reader's screen is."""
 
+ORIGINS = "nmc.origins"
+"""Where the parser's context keeps, by option, where values from files and the environment come from."""
+
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """The command-line parser's own complaint; newer typer carries its parser inside, older ones use click's."""
 
@@ -181,8 +184,16 @@ def _usage(error: Exception) -> NmcError:
     parameter = getattr(error, "param", None)
     who = _spelling(parameter) if parameter is not None else command
     if type(error) is typer.BadParameter:
-        return NmcError("NMC-U02", who, message, help_hint)
+        return NmcError("NMC-U02", who, message, _origin(context, parameter) or help_hint)
     return NmcError("NMC-U01", command, f"{who} is missing", help_hint)
+
+
+def _origin(context: Any, parameter: Any) -> str:
+    """What to mend where the value was not given on the command line; "" where it was."""
+    source = None if context is None or parameter is None else context.get_parameter_source(parameter.name)
+    if source is None or source.name != "DEFAULT_MAP":
+        return ""
+    return f"mend {context.meta[ORIGINS][parameter.name]}"
 
 
 def _spelling(parameter: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from nmc.cli.options import FormatOption
-from nmc.console import Format, emit
+from nmc.console import ORIGINS, Format, emit
 
 FORWARDS = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Settings of a command that passes options on to another one."""
@@ -28,6 +28,7 @@ def use_config(context: typer.Context, path: Path | None) -> Path | None:
 
         found = settings(path or find(Path.cwd()))
         context.default_map = {name: one.value for name, one in found.items()}
+        context.meta[ORIGINS] = {name: one.origin for name, one in found.items()}
     return path
 
 

@@ -186,7 +186,15 @@ def test_mistakes_in_the_environment_are_named(
     monkeypatch.delenv("NMC_COMPILE_CHPI")
     monkeypatch.setenv("NMC_COMPILE_STEPS", "many")
     assert main(["config", "show"]) == 2
-    assert "--steps" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "--steps" in err
+    assert "; mend environment NMC_COMPILE_STEPS" in err
+    assert main(["compile", "x.nir", "-o", "x.nmc", "--steps", "many"]) == 2
+    assert "mend" not in capsys.readouterr().err
+    monkeypatch.delenv("NMC_COMPILE_STEPS")
+    (project / "nmc.toml").write_text('[compile]\njoins = "both"\n')
+    assert main(["compile", "x.nir", "-o", "x.nmc"]) == 2
+    assert f"; mend {project / 'nmc.toml'} [compile]" in capsys.readouterr().err
     assert main(["config", "show", "--chip"]) == 2
     assert "--chip" in capsys.readouterr().err
 
