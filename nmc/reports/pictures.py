@@ -7,7 +7,8 @@ names are untrusted and escaped.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from nmc.ir import Network
 from nmc.markup import escape
 from nmc.partition.check import CoreUse, check_mapping
 from nmc.partition.graph import Traffic, core_graph, tiles_by_core
-from nmc.partition.route import Routing, has_mesh, mesh_shape, positions, route
+from nmc.partition.route import Links, Routing, has_mesh, mesh_shape, positions, route
 from nmc.reports.figures import figure
 
 CELL = 12
@@ -28,6 +29,10 @@ GOLDEN_ANGLE = 137.508
 """Degrees between the hues of layers that follow each other: neighbours differ, none repeats soon."""
 FAINTEST = 0.25
 """Opacity of a core that holds next to nothing."""
+DETAILED = 4000
+"""Links, or cores, from which on a picture says less under the pointer, so that a page stays small."""
+LEVELS = 24
+"""Colours of such links."""
 HEAT = ((255, 255, 230), (253, 174, 97), (165, 0, 38))
 """Colours of an idle, a middling and the busiest link."""
 
@@ -68,7 +73,8 @@ def core_map(network: Network, chip: Chip, uses: Sequence[CoreUse] = ()) -> str:
         width, (full, text) = size / len(tiles[core]), shares.get(core, (1.0, ""))
         strength = f' fill-opacity="{FAINTEST + (1 - FAINTEST) * full:.2f}"' if core in shares else ""
         for number, tile in enumerate(tiles[core]):
-            title = f"core {core}: {network[tile.population].label}, {tile.size:,} neurons{text}"
+            title = f"core {core}: {network[tile.population].label}, {tile.size:,} neurons"
+            title += text if len(cores) <= DETAILED else ""
             shapes.append(
                 f'<rect x="{x + number * width:.2f}" y="{y:.2f}" width="{width:.2f}" height="{size:.2f}"'
                 f' fill="{_hue(hues[tile.population])}"{strength}><title>{escape(title)}</title></rect>'
@@ -90,19 +96,8 @@ def link_map(routing: Routing, chip: Chip) -> str:
     links = routing.links
     rows, columns = links.east.shape
     shapes = [_chips(chip, rows, columns)]
-    worst = links.worst or 1.0
-    steps = {"east": (0, 1, -2), "west": (0, -1, 2), "south": (1, 0, 2), "north": (-1, 0, -2)}
-    for name, (down, right, aside) in steps.items():
-        loads = getattr(links, name)
-        for r, c in zip(*(axis.tolist() for axis in np.nonzero(loads)), strict=True):
-            x, y = MARGIN + (c + 0.5) * CELL, MARGIN + (r + 0.5) * CELL
-            dx, dy = (0, aside) if right else (aside, 0)
-            title = f"{name} of row {r}, column {c}: {loads[r, c]:,.0f} spikes per inference"
-            shapes.append(
-                f'<line x1="{x + dx}" y1="{y + dy}" x2="{x + dx + right * CELL}" y2="{y + dy + down * CELL}"'
-                f' stroke="{_heat(loads[r, c] / worst)}" stroke-width="3">'
-                f"<title>{escape(title)}</title></line>"
-            )
+    lines = list(_lines(links))
+    shapes += (_in_levels if len(lines) > DETAILED else _one_by_one)(lines, links.worst or 1.0)
     name, r, c = routing.worst_at
     caption = (
         f"Links: {routing.spike_hops:,.0f} spike-hops per inference; busiest link {name} of row {r}, "
@@ -110,6 +105,52 @@ def link_map(routing: Routing, chip: Chip) -> str:
     )
     legend = [(f"{share:.0%} of the busiest link", _heat(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     return figure(caption, _svg(*_outline(chip, rows, columns), caption, shapes), legend)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A loaded link: from x, y by right, down."""
+
+    x: float
+    y: float
+    right: int
+    down: int
+    load: float
+    place: str
+
+
+def _lines(links: Links) -> Iterator[_Line]:
+    """Both directions of a pair of routers lie side by side."""
+    steps = {"east": (0, 1, -2), "west": (0, -1, 2), "south": (1, 0, 2), "north": (-1, 0, -2)}
+    for name, (down, right, aside) in steps.items():
+        loads = getattr(links, name)
+        for r, c in zip(*(axis.tolist() for axis in np.nonzero(loads)), strict=True):
+            x, y = MARGIN + (c + 0.5) * CELL, MARGIN + (r + 0.5) * CELL
+            dx, dy = (0, aside) if right else (aside, 0)
+            place = f"{name} of row {r}, column {c}"
+            yield _Line(x + dx, y + dy, right * CELL, down * CELL, float(loads[r, c]), place)
+
+
+def _one_by_one(lines: Sequence[_Line], worst: float) -> list[str]:
+    return [
+        f'<line x1="{one.x}" y1="{one.y}" x2="{one.x + one.right}" y2="{one.y + one.down}"'
+        f' stroke="{_heat(one.load / worst)}" stroke-width="3">'
+        f"<title>{escape(f'{one.place}: {one.load:,.0f} spikes per inference')}</title></line>"
+        for one in lines
+    ]
+
+
+def _in_levels(lines: Sequence[_Line], worst: float) -> list[str]:
+    """One path for all links of a colour; the busiest ones are drawn last."""
+    paths: list[list[str]] = [[] for _ in range(LEVELS)]
+    for one in lines:
+        level = math.ceil(one.load / worst * LEVELS) - 1
+        paths[level].append(f"M{one.x:g} {one.y:g}l{one.right} {one.down}")
+    return [
+        f'<path d="{"".join(path)}" stroke="{_heat((level + 1) / LEVELS)}" stroke-width="3" fill="none"/>'
+        for level, path in enumerate(paths)
+        if path
+    ]
 
 
 def _svg(rows: int, columns: int, caption: str, shapes: list[str]) -> str:

@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
+import pytest
 from mapped import Chain
 
 from nmc.chip import load_chip
@@ -15,6 +16,7 @@ from nmc.partition.graph import core_graph
 from nmc.partition.place import place
 from nmc.partition.route import route
 from nmc.partition.tile import partition
+from nmc.reports import pictures as pictures_module
 from nmc.reports.pictures import core_map, link_map, pictures
 
 CHIP = replace(load_chip("loihi1:kapoho-bay"), neurons_per_core=64)
@@ -82,6 +84,24 @@ def test_every_loaded_link_is_drawn_and_the_busiest_is_darkest() -> None:
     worst = f"{name} of row {row}, column {column}: {routing.worst_link:,.0f} spikes per inference"
     assert worst in titles(picture, "line")
     assert picture.count('stroke="rgb(165,0,38)"') >= 1
+
+
+def test_many_links_become_few_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every loaded link is still drawn, the busiest in the last colour, in a third of the bytes."""
+    network = mapped()
+    routing = route(CHIP, core_graph(network))
+    detailed = link_map(routing, CHIP)
+    monkeypatch.setattr(pictures_module, "DETAILED", 0)
+    small = link_map(routing, CHIP)
+    ends = {
+        (float(one.get("x1")), float(one.get("y1"))) for one in ET.fromstring(detailed).iter(f"{SVG}line")
+    }
+    paths = list(ET.fromstring(small).iter(f"{SVG}path"))
+    drawn = [pair for one in paths for pair in re.findall(r"M([\d.]+) ([\d.]+)l", one.get("d"))]
+    assert len(drawn) == detailed.count("<line")
+    assert {(float(x), float(y)) for x, y in drawn} == ends
+    assert paths[-1].get("stroke") == "rgb(165,0,38)"
+    assert len(small) < len(detailed) / 3
 
 
 def test_untrusted_names() -> None:
