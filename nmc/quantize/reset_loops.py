@@ -60,6 +60,8 @@ CLOCK = FixedNeuron(
     dv=neurons.decay_field(0.0, 0),
 )
 """Fires whenever it has a bias."""
+NAMED = 3
+"""Layers that the note names; a ResNet has dozens."""
 CLOCK_BIAS = Fixed(np.array(1), spec.WEIGHT_SHIFT, spec.BIAS_MANT_BITS, signed=True)
 
 
@@ -110,7 +112,9 @@ def reset_loops(network: Network, chip: Chip) -> Network:
 
 
 def _note(looped: list[Population], clocks: list[Population]) -> str:
-    names = ", ".join(population.label for population in looped)
+    names = ", ".join(population.label for population in looped[:NAMED])
+    if len(looped) > NAMED:
+        names += f" and {len(looped) - NAMED} more layers"
     synapses = sum(population.size for population in looped)
     ticking = sum(clock.size for clock in clocks)
     extra = f", constant currents by {ticking:,} neurons that fire in every step" if clocks else ""

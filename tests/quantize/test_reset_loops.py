@@ -299,6 +299,11 @@ def test_the_note_names_the_layers_and_what_they_cost() -> None:
     assert looped(looped(given)).notes == looped(given).notes
 
 
+def test_the_note_of_many_layers_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reset_loops, "NAMED", 2)
+    assert "soft reset of a, b and 1 more layers by" in looped(by_quantizer(*layers(0))).notes[-1]
+
+
 def test_chips_with_a_soft_reset_keep_it() -> None:
     given = quantized(0)
     assert reset_loops.reset_loops(given, load_chip("lava-cpu")) is given
