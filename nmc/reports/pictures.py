@@ -80,7 +80,9 @@ def core_map(network: Network, chip: Chip, uses: Sequence[CoreUse] = ()) -> str:
                 f' fill="{_hue(hues[tile.population])}"{strength}><title>{escape(title)}</title></rect>'
             )
     legend = [(network[name].label, _hue(hue)) for name, hue in hues.items()]
-    caption = f"Core map: {network.name} on {chip.name}, {len(cores):,} cores; a stronger colour is a fuller core"
+    caption = (
+        f"Core map: {network.name} on {chip.name}, {len(cores):,} cores; a stronger colour is a fuller core"
+    )
     return figure(caption, _svg(*_outline(chip, rows, columns), caption, shapes), legend)
 
 
