@@ -27,6 +27,7 @@ class _Scaled(nn.Module):
         super().__init__()
         assert isinstance(projection.weight, Fixed)
         self.synapse, self.weight = projection.synapse, _values(projection.weight, unit)
+        self.is_one = bool((self.weight == 1).all())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if isinstance(self.synapse, SumPool2d):
@@ -35,7 +36,7 @@ class _Scaled(nn.Module):
                 x.flatten(0, 1), op.kernel, op.stride, op.padding, divisor_override=1
             )
             x = flat.unflatten(0, x.shape[:2])
-        return x if self.weight.numel() == 1 and float(self.weight) == 1 else x * self.weight
+        return x if self.is_one else x * self.weight
 
 
 def _operator(projection: Projection, channels: int, unit: int, bias: Fixed | None) -> nn.Module:
