@@ -74,6 +74,24 @@ def can_loop(neuron: FloatNeuron | FixedNeuron) -> bool:
     return int(neuron.du.mant) == neurons.ONE - 1
 
 
+def is_looped(network: Network, population: Population) -> bool:
+    """Whether a population's membrane is in u, its soft reset a synapse onto itself (``reset_loops``)."""
+    neuron = population.neuron
+    return (
+        isinstance(neuron, FixedNeuron)
+        and int(neuron.dv.mant.min()) == int(CLOCK.dv.mant)
+        and any(
+            one.source == population.name and isinstance(one.synapse, Identity)
+            for one in network.incoming(population.name)
+        )
+    )
+
+
+def is_clock(network: Network, population: Population) -> bool:
+    """Whether a population lives on its bias alone (``reset_loops``)."""
+    return not population.is_input and not network.incoming(population.name)
+
+
 def reset_loops(network: Network, chip: Chip) -> Network:
     """Replace soft resets by synapses of each neuron onto itself, where the chip has none.
 

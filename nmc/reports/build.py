@@ -14,9 +14,10 @@ from nmc import __version__, synapse, timing
 from nmc.backends.base import Counts
 from nmc.backends.sim.counts import weight_shape
 from nmc.chip import Chip, EnergySet, other_hardware
-from nmc.ir import Fixed, FloatNeuron, GradedRelay, InputNeuron, Network, Population, Stage
+from nmc.ir import Fixed, FixedNeuron, FloatNeuron, GradedRelay, InputNeuron, Network, Population, Stage
 from nmc.neuron import DECAY_BITS, U_DECAY_OFFSET
 from nmc.partition.check import CoreUse, check_mapping
+from nmc.quantize.reset_loops import is_clock, is_looped
 from nmc.reports.energy import Events, assumptions, energy_of, total_of, unpriced
 from nmc.reports.model import Accuracy, Activity, Estimate, Peak, Report, Row, VerifiedRun, total_row
 from nmc.reports.pace import pace_of
@@ -25,7 +26,7 @@ from nmc.reports.trains import statistics
 from nmc.reports.twin import twin_of
 
 
-def kind_of(population: Population) -> str:
+def kind_of(network: Network, population: Population) -> str:
     """What a population is, in a reader's words."""
     neuron = population.neuron
     if isinstance(neuron, InputNeuron):
@@ -39,6 +40,10 @@ def kind_of(population: Population) -> str:
         keeps_u = bool((neuron.du.mant + U_DECAY_OFFSET < 1 << DECAY_BITS).any())
     if not fires:
         return "readout"
+    if is_clock(network, population):
+        return "clock"
+    if isinstance(neuron, FixedNeuron) and is_looped(network, population):
+        return "LIF, soft reset" if neuron.du.mant.any() else "IF, soft reset"
     if keeps_u:
         return "CUBA"
     return "IF" if keeps_v else "LIF"
@@ -207,7 +212,7 @@ def build_report(
         Row(
             name=names[one.name],
             population=one.name,
-            kind=kind_of(one),
+            kind=kind_of(network, one),
             shape=one.shape,
             neurons=neurons_of(one),
             parameters=parameters[one.name],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import features
 import gen
 import numpy as np
 import pytest
@@ -335,7 +336,15 @@ def test_layers_of_one_name_stay_apart() -> None:
     ],
 )
 def test_kinds(model: object, kind: str) -> None:
-    assert kind_of(Population("p", (1,), model)) == kind
+    network = toy()
+    assert kind_of(network, dataclasses.replace(network["a"], neuron=model)) == kind
+
+
+@pytest.mark.parametrize(("keep_v", "kind"), [(1.0, "IF, soft reset"), (0.5, "LIF, soft reset")])
+def test_soft_resets_by_synapses_are_called_that(keep_v: float, kind: str) -> None:
+    network = gen.quantize(timing.balance(features.looped_reset(keep_v)(), 62))
+    kinds = {row.population: row.kind for row in build_report(network, load_chip("loihi2")).rows}
+    assert (kinds["cell"], kinds["cell.clock"]) == (kind, "clock")
 
 
 @pytest.mark.parametrize("seed", range(20))

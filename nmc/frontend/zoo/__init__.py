@@ -50,7 +50,7 @@ SMALL: dict[str, Any] = {"size": 32, "width": 0.0625}
 TINY: dict[str, Any] = {"size": 16, "width": 0.25}
 DVS: dict[str, Any] = {"size": 32, "width": 0.25, "steps": 4}
 HARD = {"steps": 8, "reset": ResetRule.VALUE}
-"""Loihi cores reset to zero; with reset by subtraction the same networks compile for lava-cpu."""
+"""Loihi cores reset to zero; reset by subtraction costs them a synapse per neuron."""
 STEPS_OF_REPORT = 6
 COUNTED = (
     "the report does not say what it counts besides the weighted layers; our reading, two operations per"
