@@ -78,12 +78,13 @@ class Algebra:
             shape = synapse.output_shape(folded[0], folded[1].shape, source, name)
         return Term(term.source, *folded, shape, (*term.path, name), term.lag)
 
-    def times(self, current: Current, factor: float) -> Current:
+    def times(self, current: Current, factor: float | FloatArray) -> Current:
+        """``factor``: one number, or (C, 1, 1) for currents that are one to one."""
         terms = tuple(self.scaled(term, factor) for term in current.terms)
         return Current(terms, None if current.bias is None else current.bias * factor)
 
-    def scaled(self, term: Term, factor: float) -> Term:
-        key = ("times", id(term.weight), factor)
+    def scaled(self, term: Term, factor: float | FloatArray) -> Term:
+        key = ("times", id(term.weight), np.asarray(factor).tobytes())
         scaled = self.memo(key, lambda: (term.synapse, ir.frozen(term.weight * factor)), term.weight)
         return replace(term, weight=scaled[1])
 
@@ -108,9 +109,11 @@ class Algebra:
                 terms.append(replace(term if count == 1 else self.scaled(term, count), path=path))
         return Current(tuple(terms), bias)
 
-    def multiple(self, term: Term, unit: float) -> Term:
-        key = ("multiple", id(term.weight), unit)
-        whole = self.memo(key, lambda: (term.synapse, ir.frozen(np.rint(term.weight / unit))), term.weight)
+    def multiple(self, term: Term, unit: FloatArray) -> Term:
+        """The term in units of ``gates.unit_of``: whole weights."""
+        per_row = unit.reshape(-1, 1, 1, 1) if unit.ndim and term.weight.ndim == 4 else unit
+        key = ("multiple", id(term.weight), unit.tobytes())
+        whole = self.memo(key, lambda: (term.synapse, ir.frozen(np.rint(term.weight / per_row))), term.weight)
         return replace(term, weight=whole[1])
 
     def concatenated(

@@ -15,7 +15,18 @@ import numpy as np
 from nmc import ir, synapse
 from nmc.errors import NmcError
 from nmc.frontend.neuron_fold import FoldedNeuron, collapse
-from nmc.ir import Conv2d, FloatArray, FloatNeuron, Identity, Population, Shape, SumPool2d, Synapse, frozen
+from nmc.ir import (
+    Conv2d,
+    Dense,
+    FloatArray,
+    FloatNeuron,
+    Identity,
+    Population,
+    Shape,
+    SumPool2d,
+    Synapse,
+    frozen,
+)
 
 MAX_LEVELS = 64
 """The largest value that is written as a sum of gates; each value costs a population."""
@@ -26,18 +37,39 @@ TermValue = tuple[Synapse, FloatArray, Population]
 """One addend: operator, weight, source."""
 
 
-def unit_of(weights: Iterable[FloatArray]) -> float | None:
-    """The number that all weights are whole multiples of, when it is the smallest of them; else None."""
-    arrays = [np.abs(weight[weight != 0]) for weight in weights]
-    filled = [array for array in arrays if array.size]
-    if not filled:
+def unit_of(operators: Iterable[tuple[Synapse, FloatArray]]) -> FloatArray | None:
+    """What all weights are whole multiples of, when it is the smallest of them.
+
+    Returns:
+        () for one number, (C, 1, 1) for one per output channel; None where there is neither.
+    """
+    found = list(operators)
+    if not found:
         return None
-    unit = float(min(array.min() for array in filled))
-    for array in filled:
-        multiples = array / unit
-        if (np.abs(multiples - np.rint(multiples)) > WHOLE * multiples).any():
-            return None
-    return unit
+    every = _smallest_of_rows(np.concatenate([weight.reshape(1, -1) for _, weight in found], axis=1))
+    if every is not None:
+        return frozen(every.reshape(()), np.float64)
+    if any(isinstance(one, SumPool2d | Dense) for one, _ in found):  # one weight for all, or no channels
+        return None
+    rows = [weight.reshape(len(weight) if weight.ndim else 1, -1) for _, weight in found]
+    channels = max(map(len, rows))
+    units = _smallest_of_rows(
+        np.concatenate([np.broadcast_to(row, (channels, row.shape[1])) for row in rows], axis=1)
+    )
+    return None if units is None else frozen(units.reshape(-1, 1, 1), np.float64)
+
+
+def _smallest_of_rows(rows: FloatArray) -> FloatArray | None:
+    """The smallest magnitude of each row, 1 for a row of zeros; None where others are no multiples of it, or
+    all are 0."""
+    sizes = np.abs(rows)
+    if not sizes.any():
+        return None
+    units = np.where(sizes > 0, sizes, np.inf).min(axis=1, keepdims=True)
+    multiples = sizes / np.where(np.isinf(units), 1.0, units)
+    if (np.abs(multiples - np.rint(multiples)) > WHOLE * multiples).any():
+        return None
+    return np.where(np.isinf(units), 1.0, units)
 
 
 def value_range(terms: Iterable[TermValue], bias: FloatArray | None) -> tuple[int, int] | None:

@@ -322,10 +322,12 @@ class _Lowering(Algebra):
     def _materialised(self, consumer: str, current: Current, refusal: NmcError) -> Current:
         """The current, a multiple of a sum of spikes, as populations that send that sum: one relay, or one
         gate per value."""
-        unit = gates.unit_of(term.weight for term in current.terms)
-        whole = Current(tuple(self.multiple(term, unit) for term in current.terms)) if unit else current
+        unit = gates.unit_of((term.synapse, term.weight) for term in current.terms)
+        if unit is None or current.bias is not None:
+            raise refusal
+        whole = Current(tuple(self.multiple(term, unit) for term in current.terms))
         found = self._range(whole)
-        if unit is None or found is None or found[0] < 0 or current.bias is not None:
+        if found is None or found[0] < 0:
             raise refusal
         node = self.graph.before(consumer)[0]
         # A relay adds exactly only what arrives one to one or by sums over windows (R08).

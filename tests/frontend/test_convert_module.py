@@ -101,11 +101,12 @@ def test_a_torchvision_style_resnet_in_one_call() -> None:
     assert {"relu", "layer1.relu", "layer1.relu.2", "layer2.relu"} <= set(snn.named(og.Neuron))
 
 
-def test_a_torchvision_style_resnet_as_integers_of_a_chip() -> None:
+@pytest.mark.parametrize(("chip", "reset"), [("loihi2", "soft"), ("loihi2", "hard"), ("lava-cpu", "soft")])
+def test_a_torchvision_style_resnet_as_integers_of_a_chip(chip: str, reset: str) -> None:
     """Max pool, shared ReLUs, both kinds of shortcuts: the integers do what the converted network does."""
     module, x = net(), frames(40)
-    snn = nmc.convert(module, x, 16)
-    bundle = nmc.compile(snn, "loihi2", x)
+    snn = nmc.convert(module, x, 16, chip=chip, reset=reset)
+    bundle = nmc.compile(snn, chip, x)
     rates = run(snn, x, 16, record=()).output
     assert np.corrcoef(nmc.run(bundle, x).output.ravel(), rates.ravel())[0, 1] > 0.95
 

@@ -100,14 +100,20 @@ def cut_pool(kind: str, rng: np.random.Generator) -> og.OpGraph:
     """A pool of 7 x 7 maps, then a padded convolution: its border would cut the last windows."""
     pool = og.AvgPool((2, 2), (1, 1)) if kind == "average" else og.SumPool((3, 3), (2, 2), (0, 0))
     nodes: dict[str, og.Op] = {"input": og.Input((2, 7, 7)), "c0": conv(rng, 2, 3), "s": og.Neuron(0.5)}
-    return graph(nodes | {"pool": pool, **ending(rng, 3)}, "input>c0>s>pool>conv9>s9>flat>out")
+    if kind != "channels":
+        return graph(nodes | {"pool": pool, **ending(rng, 3)}, "input>c0>s>pool>conv9>s9>flat>out")
+    # Another size of spikes per channel, as conversion with a scale per channel leaves it behind a max pool.
+    diagonal = np.zeros((3, 1, 2, 2))
+    diagonal[:, 0, 0, 0] = diagonal[:, 0, 1, 1] = 0.25, 1.5, 0.375
+    nodes |= {"pool": og.Conv2d(diagonal, None, groups=3), **ending(rng, 3)}
+    return graph(nodes, "input>c0>s>pool>conv9>s9>flat>out")
 
 
 MAKERS = {
     **{f"product {k}": (product, k) for k in ("and", "iand", "nor", "graded")},
     **{f"max {k}": (pooled, k) for k in ("binary", "graded", "twice")},
     **{f"concat {k}": (branches, k) for k in ("spikes", "pooled", "grouped", "ghost")},
-    **{f"cut {k}": (cut_pool, k) for k in ("average", "sum")},
+    **{f"cut {k}": (cut_pool, k) for k in ("average", "sum", "channels")},
 }
 
 

@@ -60,7 +60,7 @@ def test_a_missing_device_is_refused(name: str) -> None:
 
 def test_without_torch_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_engine.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(NmcError, match=r"nmc\[torch\]") as caught:
+    with pytest.raises(NmcError, match=r"NMC-E01 torch: .*pip install .torch") as caught:
         engine("torch")
     assert caught.value.code == "NMC-E01"
 
