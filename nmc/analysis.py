@@ -65,12 +65,7 @@ def analyse(
         x, y: samples in the model's units, and their labels.
         seed: of the noise that ``jitter`` is measured with.
     """
-    stages: dict[str, Network] = {}
-    options = {**options, "observe": lambda done: stages.update({done.name: done.network})}
-    api.compile(model, chip, data, stop_after="prove-ranges", **options)
-    timed, integer = stages["balance"], stages["prove-ranges"]
-    # Loops of soft resets have clocks besides the model's layers.
-    layers = stages["quantize"]
+    timed, layers, integer = api.quantization_stages(model, chip, data, **options)
     samples, engine = np.asarray(x, np.float64), engine_by_name("auto")
     wanted = _classes(timed, samples)
     found = engine.run(integer, encode.encode(integer, samples), integer.steps).classes

@@ -323,11 +323,22 @@ def analyse(
         model, chip, data: as for ``compile``; ``options`` too.
         x: samples in the model's units.
     """
+    timed, layers, _ = quantization_stages(model, chip, data, **options)
+    return compare_layers(timed, layers, np.asarray(x, np.float64), engine_by_name("auto"))
+
+
+def quantization_stages(
+    model: str | Path | OpGraph | Any, chip: str | Chip, data: npt.ArrayLike | None, **options: Any
+) -> tuple[Network, Network, Network]:
+    """A model before quantization, its layers as integers, and the integers that a chip runs.
+
+    The last two differ where soft resets are loops, which have clocks besides the model's layers
+    (``quantize/reset_loops.py``). Arguments as of ``compile``.
+    """
     stages: dict[str, Network] = {}
     options = {**options, "observe": lambda done: stages.update({done.name: done.network})}
     compile(model, chip, data, stop_after="prove-ranges", **options)
-    engine = engine_by_name("auto")
-    return compare_layers(stages["balance"], stages["prove-ranges"], np.asarray(x, np.float64), engine)
+    return stages["balance"], stages["quantize"], stages["prove-ranges"]
 
 
 def read(path: str | Path) -> Bundle:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from nmc import analysis, api
 from nmc.cli import main
+from nmc.frontend import opgraph as og
 
 DATA = Path(api.__file__).parent / "data"
 MODEL = DATA / "digits_sew.nir"
@@ -34,6 +36,24 @@ def test_eight_bits_change_fewer_classes_than_two(known: np.ndarray) -> None:
     integers = api.run(api.compile(MODEL, "loihi2", known), TEST["x"][:40]).classes
     assert found[8].changed == (integers != truth).mean()
     assert found[8].accuracy == (integers == TEST["y"][:40]).mean()
+
+
+def test_soft_resets_are_compared_layer_by_layer_though_the_chip_loops_them() -> None:
+    rng = np.random.default_rng(0)
+    nodes = {
+        "input": og.Input((4,)),
+        "fc1": og.Linear(rng.normal(size=(6, 4)), rng.normal(size=6)),
+        "n1": og.Neuron(1.0, reset=og.ResetRule.SUBTRACT),
+        "fc2": og.Linear(rng.normal(size=(3, 6)), None),
+        "n2": og.Neuron(1.0, reset=og.ResetRule.SUBTRACT),
+        "output": og.Output(),
+    }
+    names = list(nodes)
+    graph = og.OpGraph(nodes, tuple(pairwise(names)), steps=6)
+    x = rng.random((12, 4))
+    layers = api.analyse(graph, "loihi2", x, x)
+    assert {row.population for row in layers} == {"n1", "n2"}
+    assert layers == analysis.analyse(graph, "loihi2", x, x).layers
 
 
 def test_unrest_is_that_of_the_float_network(known: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
