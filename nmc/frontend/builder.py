@@ -5,6 +5,7 @@ Naming a builder runs the user's own Python file; weights are read as plain numb
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -42,7 +43,9 @@ def build(
         NmcError: NMC-F01 for a file that is not there, NMC-U03 for a function that is not in it, NMC-G05 for
             a function that fails or returns something else, NMC-F04 for weights that do not fit.
     """
-    built = _build(model)
+    # stdout is for results, and what the user's code prints is none.
+    with contextlib.redirect_stdout(sys.stderr):
+        built = _build(model)
     if isinstance(built, OpGraph):
         if weights is not None:
             raise NmcError("NMC-U02", "weights", "given, but the function builds a graph", "leave them out")
@@ -54,7 +57,7 @@ def build(
     if weights is not None:
         _load_state(module, weights)
     shape = getattr(module, "input_shape", None) if shape is None else shape
-    return module, None if shape is None else tuple(shape)
+    return module, shape
 
 
 def _build(model: str | os.PathLike[str]) -> Any:
@@ -62,7 +65,7 @@ def _build(model: str | os.PathLike[str]) -> Any:
     function = _function(Path(file), name)
     try:
         return function()
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         problem = f"{name}() raised {type(error).__name__}: {error}"
         raise NmcError("NMC-G05", file, problem, "run it by itself first") from error
 
@@ -78,7 +81,7 @@ def _function(file: Path, name: str) -> Callable[[], Any]:
     sys.path.insert(0, str(file.resolve().parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         problem = f"cannot be imported: {type(error).__name__}: {error}"
         raise NmcError("NMC-G05", str(file), problem, "run it by itself first") from error
     finally:

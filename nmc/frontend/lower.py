@@ -45,6 +45,8 @@ REFUSED: dict[type[og.Op], tuple[str, str]] = {
 """Ops without a lowering: (problem, remedy)."""
 
 
+LAST_POTENTIAL = "a chip's potential is read after the last step"
+
 LINEAR = (
     *(og.Conv2d, og.Linear, og.BatchNorm, og.Scale, og.AvgPool, og.SumPool),
     *(og.Add, og.Sub, og.Concat, og.Flatten, og.TimeMean),
@@ -121,6 +123,8 @@ class _Lowering(Algebra):
         if isinstance(op, og.Sub):
             operands[1] = self.times(operands[1], -1.0)
         current = self.total(operands)
+        if isinstance(op, og.TimeMean):
+            self._check_fires(name, current)
         if isinstance(op, og.Neuron):
             return self._neuron(name, op, current)
         if isinstance(op, og.MaxPool):
@@ -147,6 +151,14 @@ class _Lowering(Algebra):
             elif not isinstance(self.graph.nodes[node], og.Output):
                 return False
         return True
+
+    def _check_fires(self, name: str, current: Current) -> None:
+        """A readout that counts spikes over time takes their mean; of potentials it has the last one."""
+        for term in current.terms:
+            neuron = self.populations[term.source].neuron
+            if isinstance(neuron, FloatNeuron) and neuron.threshold is None:
+                problem = f"takes a mean over time of {term.source}, which never fires: {LAST_POTENTIAL}"
+                raise NmcError("NMC-G05", name, problem, "end the network with its last step")
 
     def _input(self, name: str, op: og.Input) -> Current:
         self.populations[name] = Population(name, op.shape, InputNeuron(self.encoding), origin=(name,))

@@ -8,6 +8,7 @@ module's path and the user's line.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -15,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 from nmc import extras
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
+from nmc.frontend.lower import LAST_POTENTIAL
 from nmc.frontend.opgraph import OpGraph
 from nmc.frontend.tracing import layout
 from nmc.frontend.tracing.copying import private_copy, unwrapped
@@ -145,10 +147,16 @@ def _torch() -> Any:
 
 
 def _checked_shape(input_shape: Sequence[int], steps: int | None) -> Shape:
-    shape = tuple(int(size) for size in input_shape)
+    try:
+        shape = tuple(operator.index(size) for size in input_shape)
+    except TypeError:
+        shape = ()
     if not shape or min(shape) < 1:
         raise NmcError(
-            "NMC-U02", "input_shape", f"{shape}", "give the shape of one sample, such as (3, 32, 32)"
+            "NMC-U02",
+            "input_shape",
+            f"is {input_shape!r:.60}",
+            "give the shape of one sample, such as (3, 32, 32)",
         )
     if steps is not None and steps < 1:
         raise NmcError("NMC-U02", "steps", f"{steps} time steps", "give at least 1")
@@ -168,6 +176,8 @@ def _sizes(module: Any, steps: int | None) -> Sizes:
     """Example sizes; layers that squeeze time into the batch may fix them."""
     time, batch = max(steps or EXAMPLE_STEPS, 2), EXAMPLE_BATCH
     for part in module.modules():
+        if not any(cls.__module__.startswith("sinabs.layers.") for cls in type(part).__mro__):
+            continue
         if hasattr(part, "num_timesteps") and hasattr(part, "batch_size"):
             time = part.num_timesteps if part.num_timesteps > 0 else time
             batch = part.batch_size if part.batch_size > 0 else batch
@@ -248,6 +258,9 @@ def _loops(tracer: Tracer, output: Value) -> int:
                 f"runs {count} times while {other} runs {loops} times",
                 "a neuron that is used twice in a step shares its state: give each use its own",
             )
+    if len(output.step or ()) > 1 and _never_fires(tracer, output.node):
+        problem = f"sums up {output.node}, which never fires, over time: {LAST_POTENTIAL}"
+        tracer.refuse(problem, "return its last step")
     steps = loops or tracer.sizes.time
     whole = output.step is None or output.step == tuple(range(steps))
     last = output.step == (steps - 1,) and _never_fires(tracer, output.node)

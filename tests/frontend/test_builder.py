@@ -24,6 +24,9 @@ def wrong():
 
 def broken():
     raise OSError("no disk")
+
+def leaves():
+    raise SystemExit(0)
 """
 MODULE = """
 import torch
@@ -94,11 +97,28 @@ def test_weights_that_do_not_fit(tmp_path, tensors, message):
         ("nothing", "NMC-U03 nothing: is no function"),
         ("wrong", "NMC-G05 .*returned a int; return an OpGraph"),
         ("broken", r"NMC-G05 .*broken\(\) raised OSError: no disk"),
+        ("leaves", r"NMC-G05 .*leaves\(\) raised SystemExit"),
     ],
 )
 def test_functions_that_build_nothing(model, function, message):
     with pytest.raises(NmcError, match=message):
         nmc.load(f"{model}:{function}")
+
+
+def test_a_file_that_leaves(tmp_path):
+    path = tmp_path / "model.py"
+    path.write_text(GRAPH + "\nraise SystemExit(0)\n")
+    with pytest.raises(NmcError, match=r"NMC-G05 .*cannot be imported: SystemExit"):
+        nmc.load(f"{path}:build")
+
+
+def test_what_the_users_code_prints_is_no_result(tmp_path, capsys):
+    path = tmp_path / "module.py"
+    path.write_text(
+        MODULE.replace("return self", "print('a line')\n        return self") + "print('another')\n"
+    )
+    nmc.load(f"{path}:build", steps=4)
+    assert capsys.readouterr() == ("", "another\na line\n")
 
 
 def test_weights_of_another_kind(tmp_path):

@@ -332,6 +332,12 @@ def test_a_potential_is_no_spike():
         lower(graph(nodes, "input>li>s>out"), 4, "distribute", Encoding.GRADED)
 
 
+def test_a_mean_of_potentials_is_refused():
+    nodes = {"input": og.Input((3,)), "li": og.Neuron(None), "mean": og.TimeMean(), "out": og.Output()}
+    with pytest.raises(NmcError, match="NMC-G05 mean: takes a mean over time of li, which never fires"):
+        lower(graph(nodes, "input>li>mean>out"), 4, "distribute", Encoding.GRADED)
+
+
 def test_a_sum_that_cancels_is_refused():
     nodes = {"input": og.Input((3,)), "x": og.Sub(), "s": og.Neuron(1.0), "out": og.Output()}
     with pytest.raises(NmcError, match="NMC-G05 s: its input is always zero"):

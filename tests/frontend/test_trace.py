@@ -60,6 +60,13 @@ def total(m, x):
     return y
 
 
+def growing(m, x):
+    factor = torch.ones(C, 1, 1, dtype=x.dtype)
+    y = m.conv(x) * factor
+    factor += 1
+    return y + x * factor
+
+
 OPERATIONS: dict[str, tuple[tuple[int, ...], Callable[..., torch.Tensor]]] = {
     "+": (MAP, lambda m, x: m.conv(x) + x),
     "+=": (MAP, iadd),
@@ -73,6 +80,7 @@ OPERATIONS: dict[str, tuple[tuple[int, ...], Callable[..., torch.Tensor]]] = {
     "gain per channel": (MAP, lambda m, x: m.gain * m.conv(x)),
     "gain with batch axis": (MAP, lambda m, x: m.conv(x) * m.gain.unsqueeze(0)),
     "constant": (MAP, lambda m, x: (2 * m.conv(x) - 3) / 4 + m.gain),
+    "constant changed in place": (MAP, growing),
     "neg": (MAP, lambda m, x: -m.conv(x)),
     "in-place chain": (MAP, lambda m, x: m.conv(x).mul_(2).add_(1).div_(3).sub_(x)),
     "cat": (MAP, lambda m, x: torch.cat([m.conv(x), x, m.other(x)], dim=1)),

@@ -111,6 +111,26 @@ def test_values_that_are_not_finite(path, parameter, bad):
     assert parameter in error.problem
 
 
+@pytest.mark.parametrize("variance", [0.0, -1.0])
+def test_batch_norm_that_divides_by_nothing(variance):
+    norm = nn.BatchNorm2d(4, eps=0.0)
+    norm.running_var[1] = variance
+    with pytest.raises(NmcError, match=f"NMC-G04 0: running_var . eps is {variance:g} in 1 of 4 channels"):
+        trace(nn.Sequential(norm), MAP)
+
+
+@pytest.mark.parametrize("shape", [784, "abc", (3.5,), (), (0, 4), None])
+def test_input_shapes_that_are_none(shape):
+    with pytest.raises(NmcError, match="NMC-U02 input_shape: is"):
+        trace(nn.Linear(6, 4), shape)
+
+
+def test_attributes_that_a_framework_means_otherwise():
+    module = nn.Linear(6, 4)
+    module.num_timesteps, module.batch_size = 4, None
+    assert trace(module, (6,)).shapes["output"] == (4,)
+
+
 def test_threshold_that_is_not_finite():
     module = net()
     module[6].v_threshold = float("nan")

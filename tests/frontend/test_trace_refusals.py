@@ -43,6 +43,12 @@ def threshold_by_hand(m, x):
     return (m.conv(x) > 1).float()
 
 
+def zeros_under_another_name(m, x):
+    total = torch.zeros(2, 5)
+    total.add_(m.fc(x))
+    return total + m.fc(x)
+
+
 FUNCTIONS = {
     "unknown function": (MAP, lambda m, x: torch.sort(x)[0], "sort", ""),
     "unknown method": (MAP, lambda m, x: x.cumsum(1), "cumsum", ""),
@@ -86,6 +92,9 @@ FUNCTIONS = {
     "batch statistics": (MAP, lambda m, x: F.batch_norm(x, None, None, training=True), "statistics", ""),
     "softmax inside": (VECTOR, lambda m, x: m.fc(x.softmax(1)), "softmax", ""),
     "write into a tensor": (VECTOR, lambda m, x: torch.zeros(2, 12).__setitem__(0, x), "writes", "stack"),
+    "zeros that were written to": (VECTOR, zeros_under_another_name, "in place", "total = total + x"),
+    "whole numbers": (MAP, lambda m, x: x.to(torch.int32).float(), "int32", "keep floats"),
+    "whole numbers by name": (MAP, lambda m, x: x.type(dtype=torch.uint8), "uint8", "keep floats"),
     "shared memory": (MAP, lambda m, x: x.view(x.shape).add_(1) + x, "shares", "x = x + y"),
     "wrong size": (VECTOR, lambda m, x: m.fc(x[:, :6]), "NMC-G03", ""),
     "not enough axes": (VECTOR, lambda m, x: m.conv(x), "2-D operator", ""),

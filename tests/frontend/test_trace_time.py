@@ -12,9 +12,10 @@ from torch import nn  # noqa: E402
 
 from nmc.errors import NmcError  # noqa: E402
 from nmc.frontend import opgraph as og  # noqa: E402
+from nmc.frontend.lower import lower  # noqa: E402
 from nmc.frontend.trace import trace, trace_module  # noqa: E402
 from nmc.frontend.tracing.compare import compare  # noqa: E402
-from nmc.ir import Compare  # noqa: E402
+from nmc.ir import Compare, Encoding  # noqa: E402
 
 STEPS, SAMPLES, FEATURES = 5, 6, 8
 
@@ -60,7 +61,7 @@ class Loop(nn.Module):
         super().__init__()
         self.fc1, self.fc2 = nn.Linear(FEATURES, 7), nn.Linear(7, 6)
         self.lif1 = Leaky(init_hidden=not explicit)
-        self.lif2 = Leaky(init_hidden=not explicit, reset_mechanism="none" if result == "mem" else "zero")
+        self.lif2 = Leaky(init_hidden=not explicit, reset_mechanism="none" if "mem" in result else "zero")
         self.result, self.indexed, self.explicit = result, indexed, explicit
 
     def forward(self, x: torch.Tensor) -> object:
@@ -87,6 +88,8 @@ class Loop(nn.Module):
             "mean": lambda: torch.stack(spikes, 0).mean(dim=0),
             "sum / T": lambda: sum(spikes) / STEPS,
             "mem": lambda: mem2,
+            "mem sum": lambda: torch.stack(mems).sum(0),
+            "mem mean": lambda: torch.stack(mems).mean(0),
         }[self.result]()
 
 
@@ -101,6 +104,12 @@ def test_loop_over_time(result, indexed, explicit):
     ends = ["mean"] if result in ("mean", "sum / T") else []
     assert list(graph.nodes) == ["input", "fc1", "lif1", "fc2", "lif2", *ends, "output"]
     assert graph.steps == STEPS
+
+
+@pytest.mark.parametrize("result", ["mem sum", "mem mean"])
+def test_potentials_are_read_once(result):
+    with pytest.raises(NmcError, match=r"NMC-G05 .* lif2, which never fires.* after the last step"):
+        lower(trace(Loop(result), (FEATURES,), step_mode="m"), STEPS, "relay", Encoding.SPIKES)
 
 
 def test_loop_that_returns_the_last_potential():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -134,7 +136,7 @@ def layers_of(torch: Any, module: Any, graph: OpGraph, x: FloatArray) -> Layers:
     for path, part in module.named_modules():
         if path:
             part.register_forward_hook(keep(path))
-    with torch.no_grad():
+    with torch.no_grad(), contextlib.redirect_stdout(sys.stderr):
         result = module(torch.tensor(x, dtype=dtype_of(torch, module)))
     found[sink] = result.double().numpy()
     return found

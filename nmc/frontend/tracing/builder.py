@@ -30,7 +30,7 @@ class Builder:
         self.shapes: dict[str, Shape] = {}
         self._known: dict[tuple[object, ...], str] = {}
         self._contents: dict[int, tuple[Op, tuple[object, ...]]] = {}
-        self._constants: dict[int, tuple[Any, FloatArray]] = {}
+        self._constants: dict[tuple[int, int], tuple[Any, FloatArray]] = {}
 
     def emit(self, op: Op, operands: Sequence[str], name: str) -> str:
         """The node that computes ``op`` on ``operands``: an existing one, or a new one called about ``name``.
@@ -89,10 +89,11 @@ class Builder:
 
         Raises NmcError NMC-G04 when it holds NaN or infinity, NMC-G05 when its numbers are not real.
         """
-        if id(tensor) not in self._constants:
+        key = (id(tensor), _version(tensor))
+        if key not in self._constants:
             # The tensor is kept so that its id is not given to another one.
-            self._constants[id(tensor)] = (tensor, _array(tensor, who, what))
-        return self._constants[id(tensor)][1]
+            self._constants[key] = (tensor, _array(tensor, who, what))
+        return self._constants[key][1]
 
     def behind(self, node: str) -> set[str]:
         """A node and all that it depends on."""
@@ -129,6 +130,12 @@ def _content(op: Op) -> tuple[object, ...]:
             value = (value.shape, blake2b(value.tobytes()).digest()) if small else id(value)
         parts.append(value)
     return tuple(parts)
+
+
+def _version(tensor: Any) -> int:
+    """How often a tensor was changed in place: its numbers are those of that time."""
+    counted = hasattr(tensor, "is_inference") and not tensor.is_inference()
+    return int(tensor._version) if counted else 0
 
 
 def _array(tensor: Any, who: str, what: str) -> FloatArray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nmc.frontend import opgraph as og
 from nmc.frontend.tracing import moves, ops
 from nmc.frontend.tracing.layout import BATCH, BATCH_TIME, TIME_BATCH
-from nmc.frontend.tracing.value import Value, is_value
+from nmc.frontend.tracing.value import OVERWRITTEN, Value, is_value
 
 if TYPE_CHECKING:
     from nmc.frontend.tracing.tracer import Tracer
@@ -221,11 +221,14 @@ def div_(tr: Tracer, input: Any, other: Any) -> Any:
 
 
 def _in_place(tr: Tracer, target: Any, result: Value) -> Any:
-    # A loop over time may start from a real tensor: "total = torch.zeros(...); total += spikes".
     if is_value(target):
         return target.become(result)
-    if target.requires_grad or not bool((target == 0).all()):
-        tr.refuse("changes a constant tensor in place", "write total = total + x")
+    # A loop over time may start from a real tensor: "total = torch.zeros(...); total += spikes".
+    if target.requires_grad or not target.is_floating_point() or not bool((target == 0).all()):
+        tr.refuse(*OVERWRITTEN)
+    # The name has the sum now. Who else holds the tensor would go on to read zeros, and must not.
+    target.fill_(float("nan"))
+    tr.overwritten = True
     return result
 
 
@@ -265,7 +268,10 @@ def pad(tr: Tracer, input: Any, pad: Any, mode: str = "constant", value: float |
 
 
 def same(tr: Tracer, input: Any, *args: Any, **kwargs: Any) -> Any:
-    """Type, device and memory format play no role."""
+    """Precision, device and memory format play no role; a type of whole numbers would round."""
+    for kind in (*args, *kwargs.values()):
+        if isinstance(kind, tr.torch.dtype) and not kind.is_floating_point:
+            tr.refuse(f"converts to {kind}".replace("torch.", ""), "keep floats")
     return input
 
 

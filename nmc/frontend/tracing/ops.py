@@ -69,6 +69,10 @@ def dense(tr: Tracer, weight: Any, bias: Any = None) -> og.Linear:
 def normalization(tr: Tracer, mean: Any, var: Any, gamma: Any, beta: Any, eps: float) -> og.BatchNorm:
     """Batch norm with fixed statistics; gamma and beta None: 1 and 0."""
     size = int(mean.shape[0])
+    spread = tr.constant(var, "running_var") + float(eps)
+    if not (spread > 0).all():
+        problem = f"running_var + eps is {spread.min():g} in {int((spread <= 0).sum())} of {size} channels"
+        tr.refuse(problem, "check the training run or the checkpoint", "NMC-G04")
     return og.BatchNorm(
         tr.constant(mean, "running_mean"),
         tr.constant(var, "running_var"),

@@ -19,7 +19,7 @@ from nmc.frontend.tracing.builder import Builder
 from nmc.frontend.tracing.layout import Axes, LayoutError, Sizes
 from nmc.frontend.tracing.neurons import Neurons
 from nmc.frontend.tracing.table import Leaf
-from nmc.frontend.tracing.value import Value, values_in
+from nmc.frontend.tracing.value import OVERWRITTEN, Value, values_in
 from nmc.ir import FloatArray, Shape
 
 HERE = str(Path(__file__).parent)
@@ -29,7 +29,7 @@ class Tracer:
     """State of one trace.
 
     sizes: of the example. steps: T, where the module itself says it (a loop, a repeated frame).
-    notes: for the report.
+    notes: for the report. overwritten: a tensor that nmc took for a constant was written to, and is NaN now.
     """
 
     def __init__(self, torch: Any, name: str, sizes: Sizes, dtype: Any) -> None:
@@ -46,6 +46,7 @@ class Tracer:
         self.paths: list[str] = [""]
         self.failed_in: str | None = None
         self.running = False
+        self.overwritten = False
         self._once: dict[tuple[object, ...], tuple[Any, Any]] = {}
         self._torch_folder = str(Path(torch.__file__).parent)
 
@@ -78,7 +79,12 @@ class Tracer:
         return f"{self.paths[-1]}.{operation}" if self.paths[-1] else operation
 
     def constant(self, tensor: Any, what: str, who: str | None = None) -> FloatArray:
-        return self.builder.constant(tensor, who or self.who, what)
+        try:
+            return self.builder.constant(tensor, who or self.who, what)
+        except NmcError as error:
+            if error.code == "NMC-G04" and self.overwritten:
+                self.refuse(*OVERWRITTEN)
+            raise
 
     def per_neuron(self, tensor: Any, shape: Shape, what: str) -> FloatArray:
         """A neuron's parameter as the op graph wants it; torch aligns it with the last axes."""
@@ -256,13 +262,14 @@ class Tracer:
 
 
 def run(tracer: Tracer, module: Any, value: Value) -> Any:
-    """The module's result on the input; whatever its code raises becomes a refusal.
+    """The module's result on the input; whatever its code raises becomes a refusal, what it prints goes to
+    stderr, as stdout is for results.
 
     Raises NmcError NMC-G05.
     """
     tracer.running = True
     try:
-        with tracer.torch.no_grad():
+        with tracer.torch.no_grad(), contextlib.redirect_stdout(sys.stderr):
             return module(value)
     except (NmcError, InternalError):
         raise

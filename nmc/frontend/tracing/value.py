@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 STALE = "shares memory with a tensor that was changed in place; write x = x + y instead of x += y"
 
+OVERWRITTEN = ("changes a constant tensor in place", "write total = total + x")
+"""Problem and remedy."""
+
 LOOP = "let spikes come back through the framework's own recurrent layer, which nmc knows"
 
 
