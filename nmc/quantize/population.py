@@ -33,12 +33,14 @@ from nmc.ir import (
 from nmc.quantize import neurons, ranges, rounding, weights
 from nmc.quantize.calibrate import Statistics
 from nmc.quantize.emulate import Emulator
-from nmc.quantize.reset_loops import can_loop
+from nmc.quantize.reset_loops import can_loop, planned
 
 HOST_WEIGHT_BITS = 16
 """Host projections run on the host's processor; 16 bits make their error invisible after rounding."""
 CORRECTION = 1.0
 """Corrections may move a bias by this share of the threshold; the fields leave room for it."""
+LOOP_CORRECTION = 0.5
+"""The same where soft resets are loops, whose u must hold it T times."""
 READOUT_CORRECTION = 0.25
 """The same for a readout, of all that can arrive in a step."""
 START = 0.5
@@ -48,6 +50,8 @@ LARGEST_DROP = 128 << weights.MAX_EXPONENT + 1
 """Where soft resets are loops a start value is a bias, and what a spike subtracts a weight; weight units."""
 FINEST = 16
 """Thresholds that share the exponent of such weights are at least so many mantissas."""
+LOOP_SLACK = 64
+"""Weight units of u that rounded thresholds, start values and what v keeps may take in all."""
 RESCALES = 12
 MARGIN = 0.98
 """A scale whose rounded weights reach too far is shrunk to this share of what would have fitted."""
@@ -153,10 +157,8 @@ class ScaledPopulation:
         """
         for _ in range(RESCALES):
             self.weights = {p.name: self._weight(p, shared) for p in self.chip}
-            reach = self._all_reach(
-                {name: one.value.astype(np.float64) for name, one in self.weights.items()}
-            )
-            loads = self._loads(reach, self._constant() * self.scale, self._returning() * self.scale)
+            rounded = {name: one.value.astype(np.float64) for name, one in self.weights.items()}
+            loads = self._loads(rounded, self.scale)
             excess = reduce(
                 np.maximum, (load / room for room, load in zip(self._rooms(), loads, strict=False))
             )
@@ -199,7 +201,8 @@ class ScaledPopulation:
     def _correction_reserve(self) -> FloatArray:
         """How far corrections may move the bias: of a readout by some of what can arrive in a step."""
         if self._neuron.threshold is not None:
-            return CORRECTION * weights.per_output(self._neuron.threshold, np.min)
+            share = LOOP_CORRECTION if self.loops else CORRECTION
+            return share * weights.per_output(self._neuron.threshold, np.min)
         arriving = (self._reach(p, self._float_weight(p)) for p in (*self.chip, *self.host))
         return READOUT_CORRECTION * reduce(np.add, arriving, np.zeros(1))
 
@@ -310,17 +313,27 @@ class ScaledPopulation:
         slack = len(self.host) + 1
         field = (neurons.MAX_BIAS_MANT - slack) << spec.BIAS_EXP_MAX
         limits.append(_over(field / neurons.V_PER_WEIGHT, self._constant()))
-        reach = self._all_reach({p.name: self._float_weight(p) for p in self.chip})
-        loads = self._loads(reach, self._constant(), self._returning())
+        loads = self._loads({p.name: self._float_weight(p) for p in self.chip}, np.ones(1))
         # Where rounding could add as much as the weights themselves, the result is checked instead.
         moved = self._moved()
         for room, load in zip(self._rooms(), loads, strict=False):
             limits.append(_over(np.where(2 * moved <= room, room - moved, room), load))
         return np.asarray(reduce(np.minimum, limits))
 
-    def _loads(self, reach: FloatArray, constant: FloatArray, returning: FloatArray) -> list[FloatArray]:
-        """What arrives in u and in v in one step at most, in the order of ``_rooms``."""
-        return [reach + (constant + returning if self.loops else 0.0), reach + constant]
+    def _loads(self, values: Mapping[str, FloatArray], scale: FloatArray) -> list[FloatArray]:
+        """What arrives in u and in v in one step at most, in the order of ``_rooms``; of loops, in the mean.
+
+        Args:
+            values: weights of the chip's projections in the unit of the result.
+            scale: such units per float unit.
+        """
+        if not self.loops:
+            reach = self._all_reach(values)
+            return [reach, reach + self._constant() * scale]
+        low, high = ranges.by_channel(self._bias)
+        current = low - self._reserve, high + self._reserve
+        low, high = planned(self._neuron, self._arriving(values), current, START, scale, self._steps)
+        return [np.maximum(-low, high) / self._gain()]
 
     def _returning(self) -> FloatArray:
         """What a spike subtracts by the synapse onto itself, (C_out,) or (1,), float units."""
@@ -329,13 +342,17 @@ class ScaledPopulation:
 
     def _rooms(self) -> list[float]:
         """What may arrive in one step, weight units: what u holds; for a readout also a share of v over T."""
-        keep_u = self._neuron.keep_v if self.loops else self._neuron.keep_u
-        gain = 1 / (1 - keep_u) if keep_u < 1 else float(self._steps)
-        gain = min(gain, float(self._steps)) if self.loops else gain
-        rooms = [((spec.U_FOLD - 1) >> spec.WEIGHT_SHIFT) / gain]
+        room = (spec.U_FOLD - 1) >> spec.WEIGHT_SHIFT
+        rooms = [(room - LOOP_SLACK if self.loops else room) / self._gain()]
         if self._neuron.threshold is None:
             rooms.append((spec.V_LIMIT >> spec.WEIGHT_SHIFT) / self._steps - 1)
         return rooms
+
+    def _gain(self) -> float:
+        """What a current of 1 in every step adds up to in u."""
+        keep_u = self._neuron.keep_v if self.loops else self._neuron.keep_u
+        gain = 1 / (1 - keep_u) if keep_u < 1 else float(self._steps)
+        return min(gain, float(self._steps)) if self.loops else gain
 
     def _moved(self) -> FloatArray:
         """What rounding may add to a step's input: every weight moves by at most half a grid step."""
@@ -350,6 +367,15 @@ class ScaledPopulation:
     def _all_reach(self, values: Mapping[str, FloatArray]) -> FloatArray:
         """Largest |current| that the chip's projections bring with these weights, (C_out,) or (1,)."""
         return reduce(np.add, (self._reach(p, values[p.name]) for p in self.chip), np.zeros(1))
+
+    def _arriving(self, values: Mapping[str, FloatArray]) -> tuple[FloatArray, FloatArray]:
+        """Lowest and highest current that they bring with these weights, (C_out,) or (1,)."""
+        low = high = np.zeros(1)
+        for p in self.chip:
+            rows = ranges.fan_in_rows(p, values[p.name])
+            one = ranges.row_ranges(rows, *self._payloads[p.source])
+            low, high = low + one[0], high + one[1]
+        return low, high
 
     def _reach(self, projection: Projection, weight: FloatArray) -> FloatArray:
         """Largest |current| that the projection can bring to one neuron of each output channel."""

@@ -48,11 +48,10 @@ from nmc.ir import (
     Network,
     Population,
     Projection,
-    Reset,
     Synapse,
     frozen,
 )
-from nmc.quantize import neurons, weights
+from nmc.quantize import neurons, ranges, weights
 
 CLOCK = FixedNeuron(
     vth=Fixed(np.array(0), spec.WEIGHT_SHIFT, spec.THRESHOLD_BITS, signed=False),
@@ -62,16 +61,16 @@ CLOCK = FixedNeuron(
 """Fires whenever it has a bias."""
 NAMED = 3
 """Layers that the note names; a ResNet has dozens."""
+ROUNDED = 1 / 128
+"""What rounding to 8-bit weights of one exponent may change, as a share of the largest."""
 CLOCK_BIAS = Fixed(np.array(1), spec.WEIGHT_SHIFT, spec.BIAS_MANT_BITS, signed=True)
 
 
 def can_loop(neuron: FloatNeuron | FixedNeuron) -> bool:
     """Whether u is free to be the membrane: it has no synaptic filter of its own to compute."""
-    if neuron.reset is not Reset.SUBTRACT:
-        return False
     if isinstance(neuron, FloatNeuron):
-        return neuron.keep_u == 0.0
-    return int(neuron.du.mant) == neurons.ONE - 1
+        return neuron.subtracted is not None and neuron.keep_u == 0.0
+    return neuron.drop is not None and int(neuron.du.mant) == neurons.ONE - 1
 
 
 def is_looped(network: Network, population: Population) -> bool:
@@ -127,6 +126,49 @@ def reset_loops(network: Network, chip: Chip) -> Network:
     if not network.remembers:
         notes.append(timing.alone(made))
     return made.with_(notes=(*notes, _note(looped, list(clocks.values()))))
+
+
+def planned(
+    neuron: FloatNeuron,
+    arriving: tuple[FloatArray, FloatArray],
+    current: tuple[FloatArray, FloatArray],
+    moved: float,
+    scale: FloatArray,
+    steps: int,
+) -> tuple[FloatArray, FloatArray]:
+    """What u will reach when a population's soft reset is a loop: ``ranges.membrane``, before any rounding.
+
+    Args:
+        neuron: of the float network.
+        arriving: lowest and highest sum of its projections in a step, weight units, (C,) or (1,) each.
+        current: lowest and highest constant current, float units.
+        moved: how far start values may be moved either way, in thresholds.
+        scale: weight units per float unit, (C,) or (1,).
+        steps: T.
+
+    Returns:
+        Lowest and highest u, weight units, (C,) or (1,) each; but for the rounding of thresholds and start
+        values, which time does not multiply.
+    """
+    assert neuron.threshold is not None
+    assert neuron.subtracted is not None
+    lost = int(neurons.decay_field(neuron.keep_v, 0).mant)
+    keep = (neurons.ONE - max(lost, spec.U_DECAY_OFFSET)) / neurons.ONE
+    subtracted = neuron.keep_v * neuron.subtracted
+    threshold, drop, v0 = (
+        (low * scale, high * scale)
+        for low, high in map(ranges.by_channel, (neuron.threshold, subtracted, neuron.v0))
+    )
+    late = drop[1] * (steps / (2 * neurons.ONE))  # of ``_start``
+    start = v0[0] - moved * threshold[1], v0[1] + moved * threshold[1] + late
+    fades = lost / neurons.ONE
+    constant = current[0] * scale - fades * start[1], current[1] * scale - fades * start[0]
+    # Both become weights of 8 bits that share an exponent.
+    off = ROUNDED * max(float(np.abs(one).max()) for one in constant)
+    low, high = arriving[0] + constant[0] - off, arriving[1] + constant[1] + off
+    off = ROUNDED * float(drop[1].max())
+    taken = np.maximum(drop[0] - off, 0.0), drop[1] + off
+    return ranges.membrane((low, high), taken, threshold[1] - start[0], threshold[0] - start[1], keep, steps)
 
 
 def _note(looped: list[Population], clocks: list[Population]) -> str:

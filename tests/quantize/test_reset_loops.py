@@ -10,6 +10,7 @@ import gen
 import numpy as np
 import pytest
 
+from nmc import neuron as spec
 from nmc import timing
 from nmc.backends.compare import compare
 from nmc.backends.engines import engine
@@ -272,6 +273,17 @@ def test_what_u_adds_up_is_proven_over_all_steps() -> None:
         ranges.prove(made)
     with pytest.raises(NmcError, match=r"NMC-Q01 .*synaptic current u can reach"):
         ranges.prove(made.with_(steps=4096))
+
+
+@pytest.mark.parametrize("granularity", ["layer", "channel"])
+@pytest.mark.parametrize(("keep_v", "steps"), [(1.0, 32), (1.0, 100), (0.9995, 64), (0.98, 64)])
+def test_the_scale_leaves_little_of_u_unused(keep_v: float, steps: int, granularity: str) -> None:
+    """What is planned before rounding is what is proven afterwards: nothing is refused, and hardly any bit is
+    given away. Corrections of the bias and start values keep some of the rest."""
+    timed, x = layers(4, keep_v, steps, channels=4)
+    made = looped(by_quantizer(timed, x[:8], granularity))
+    used = {one.population: max(map(abs, one.u)) for one in ranges.prove(made)}
+    assert used["a"] > 0.6 * spec.U_FOLD
 
 
 def test_a_threshold_that_is_no_weight_moves_together_with_what_is_subtracted() -> None:
