@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ from nmc.frontend.opgraph import OpGraph
 from nmc.frontend.slayer import load_net
 from nmc.ir import Encoding, Network, Stage
 from nmc.models import encoding_of, load
+from nmc.npzfiles import checked_labels
 from nmc.partition.check import check_mapping
 from nmc.partition.constrained import check_constraints
 from nmc.partition.fit import Fit
@@ -132,7 +133,8 @@ def convert(
         ann = built if isinstance(built, OpGraph) else built[0]
     elif weights is not None:
         raise NmcError("NMC-U02", "weights", "given without a builder", "load them into the module")
-    return to_spiking(ann, data, steps, for_chip(method, target, **choices))
+    frames = encode.numbers("data", data)
+    return to_spiking(ann, frames, check_steps(steps), for_chip(method, target, **choices))
 
 
 def compile(
@@ -149,7 +151,7 @@ def compile(
     granularity: Granularity = "layer",
     layer_bits: Mapping[str, int] | None = None,
     joins: Joins = "auto",
-    encoding: Encoding | None = None,
+    encoding: Encoding | str | None = None,
     optimize: Objective = "balanced",
     seed: int = 0,
     stop_after: str | None = None,
@@ -171,7 +173,7 @@ def compile(
         layer_bits: bits of single layers, by name; ``weight_bits`` for all others.
         joins: how SEW additions are lowered: "relay" (graded spikes), "distribute" (one projection per
             addend), "auto" (relay where the chip carries payloads).
-        encoding: frames or trains; by default told from ``data``, else frames.
+        encoding: "graded" (frames) or "spikes" (trains); by default told from ``data``, else frames.
         optimize: what tiles are chosen for: few messages on hardly more than the fewest cores ("balanced"),
             the fewest cores, the least traffic between them, the fastest step, or the least energy for
             messages.
@@ -184,13 +186,14 @@ def compile(
         NmcError: what the passes refuse; nothing is written.
     """
     target = chip if isinstance(chip, Chip) else load_chip(chip)
-    if optimize not in OBJECTIVES:
-        raise NmcError("NMC-U03", optimize, "is no objective", f"objectives are: {', '.join(OBJECTIVES)}")
+    _check_choice("objective", optimize, OBJECTIVES)
+    if seed < 0:
+        raise NmcError("NMC-U02", "seed", f"is {seed}", "use 0 or more", measured=seed, allowed=0)
     precision = Precision(weight_bits, granularity, layer_bits or {})
     if is_net(model):
         model = _integers(model, steps, profile=profile, dt=dt, weights=weights, encoding=encoding)
     # Calibration data count as a set: the bundle's bytes must not depend on their order.
-    samples = None if data is None else calibrate.canonical(np.asarray(data))
+    samples = None if data is None else calibrate.canonical(encode.numbers("data", data))
     read_as = {"profile": profile, "dt": dt, "weights": weights, "input_shape": input_shape}
     network, origin = _lowered(model, target, samples, steps, joins, encoding, **read_as)
     calibration = None if samples is None else samples.astype(np.float64)
@@ -226,7 +229,7 @@ def fit(
     input_shape: Sequence[int] | None = None,
     weight_bits: int = 8,
     joins: Joins = "auto",
-    encoding: Encoding | None = None,
+    encoding: Encoding | str | None = None,
     tradeoffs: bool = False,
 ) -> Fit:
     """Whether a model fits a chip, what binds each layer, and which changes would make it fit.
@@ -244,13 +247,25 @@ def fit(
         return check_constraints(graph, known)
     target = chip if isinstance(chip, Chip) else load_chip(chip)
     t = check_steps(steps if steps is not None else graph.steps)
+    kind = encoding_of(graph, None) if encoding is None else _encoding(encoding)
+    _check_choice("lowering of joins", joins, get_args(Joins))
     return fitting.fit(
         graph,
-        fitting.Setting(
-            target, t, encoding or encoding_of(graph, None), weight_bits, None if joins == "auto" else joins
-        ),
+        fitting.Setting(target, t, kind, weight_bits, None if joins == "auto" else joins),
         compare=tradeoffs,
     )
+
+
+def _check_choice(what: str, given: str, known: Sequence[str]) -> None:
+    """Raise NmcError NMC-U03 for a name that is none of the known ones."""
+    if given not in known:
+        raise NmcError("NMC-U03", str(given), f"is no {what}", f"known are: {', '.join(known)}")
+
+
+def _encoding(given: Encoding | str) -> Encoding:
+    """An encoding, which may be given by its name."""
+    _check_choice("encoding", given, tuple(one.value for one in Encoding))
+    return Encoding(given)
 
 
 def _lowered(
@@ -259,7 +274,7 @@ def _lowered(
     samples: npt.NDArray[Any] | None,
     steps: int | None,
     joins: Joins,
-    encoding: Encoding | None,
+    encoding: Encoding | str | None,
     **read_as: Any,
 ) -> tuple[Network, dict[str, Any]]:
     """The FLOAT network of a model (or the network itself), and how it was made; ``read_as``: of ``load``."""
@@ -269,7 +284,8 @@ def _lowered(
         return model, {"steps": model.steps, "joins": "", "encoding": "", "profile": ""}
     graph = load(model, steps=steps, data=samples, **read_as)
     t = check_steps(steps if steps is not None else graph.steps)
-    kind = encoding or encoding_of(graph, samples)
+    kind = encoding_of(graph, samples) if encoding is None else _encoding(encoding)
+    _check_choice("lowering of joins", joins, get_args(Joins))
     lowering = ("relay" if target.payload_bits else "distribute") if joins == "auto" else joins
     network = lower(graph, t, lowering, kind)
     return network, {"steps": t, "joins": lowering, "encoding": kind.value, "profile": graph.profile}
@@ -295,7 +311,7 @@ def aware(
     granularity: Granularity = "layer",
     layer_bits: Mapping[str, int] | None = None,
     joins: Joins = "auto",
-    encoding: Encoding | None = None,
+    encoding: Encoding | str | None = None,
 ) -> AwareNetwork:
     """A torch module that computes what the chip will compute, to be fine-tuned; see ``quantize.aware``.
 
@@ -308,7 +324,7 @@ def aware(
     from nmc.quantize.aware import aware as make
 
     target = chip if isinstance(chip, Chip) else load_chip(chip)
-    samples = np.asarray(data)
+    samples = encode.numbers("data", data)
     network, _ = _lowered(model, target, samples, steps, joins, encoding, profile=profile, dt=dt)
     precision = Precision(weight_bits, granularity, layer_bits or {})
     return make(network, target, samples.astype(np.float64), precision)
@@ -324,7 +340,8 @@ def analyse(
         x: samples in the model's units.
     """
     timed, layers, _ = quantization_stages(model, chip, data, **options)
-    return compare_layers(timed, layers, np.asarray(x, np.float64), engine_by_name("auto"))
+    samples = encode.numbers("x", x).astype(np.float64)
+    return compare_layers(timed, layers, samples, engine_by_name("auto"))
 
 
 def quantization_stages(
@@ -360,8 +377,9 @@ class FloatResult:
 
 def run_float(model: str | Path | OpGraph | Any, x: npt.ArrayLike, steps: int | None = None) -> FloatResult:
     """Run the op graph in float64: what the framework computes, before any integer."""
-    samples = np.asarray(x, np.float64)
+    samples = encode.numbers("x", x).astype(np.float64)
     graph = load(model, steps=steps, data=samples)
+    graph.check_ends()
     result = float_engine.run(graph, samples, check_steps(steps if steps is not None else graph.steps))
     output = result.output.reshape(len(result.output), -1)
     return FloatResult(output, output.argmax(axis=1))
@@ -397,7 +415,7 @@ def verify(
     if x is not None:
         encoded = encode.encode(network, x)[:samples]
     else:
-        encoded = bundle.golden["x"].astype(np.int64)[:samples]
+        encoded = golden.inputs(bundle.golden, network)[:samples]
         if len(encoded) < samples:
             encoded = np.concatenate([encoded, golden.random_input(network, samples - len(encoded), 1)])
     t = check_steps(network.steps if steps is None else steps)
@@ -420,8 +438,10 @@ def neurobench(
         x, y: samples and labels; without samples there are static metrics only.
         profile, dt, steps: see ``load``.
     """
-    labels = None if y is None else np.asarray(y, np.int64)
-    samples = None if x is None else np.asarray(x)
+    samples = None if x is None else encode.numbers("x", x)
+    labels = None
+    if y is not None and samples is not None:
+        labels = checked_labels("labels", encode.numbers("labels", y), samples.shape)
     graph = load(model, profile, dt, steps=steps, data=samples)
     if isinstance(model, str | Path | OpGraph):
         return measure(graph, x, labels, steps)

@@ -167,6 +167,8 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
 def is_bundle(path: str | os.PathLike[str]) -> bool:
     """Whether the file ends like a bundle: enough to overwrite it, not enough to trust it."""
     try:
+        if not os.path.isfile(path):  # a pipe would be waited for
+            return False
         with open(path, "rb") as file:
             file.seek(-_COMMENT_BYTES, os.SEEK_END)
             return file.read(len(_MARK)) == _MARK

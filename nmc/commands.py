@@ -17,7 +17,7 @@ from nmc.constraints import Constraints, load_constraints
 from nmc.errors import CATALOGUE, EXIT_OK, NmcError
 from nmc.frontend.lint import Finding
 from nmc.frontend.opgraph import OpGraph
-from nmc.npzfiles import Samples, TraceFile, is_trace, read_samples, read_trace, write_trace
+from nmc.npzfiles import TraceFile, is_trace, read_samples, read_trace, refuse_foreign_labels, write_trace
 from nmc.passes import PassDone, describe, pipeline
 from nmc.progress import Reporter
 from nmc.reports import layout, render_junit, render_sarif
@@ -25,6 +25,7 @@ from nmc.reports.build import build_report, names_of
 from nmc.reports.changes import Diff
 from nmc.reports.document import Document, Table, table_of
 from nmc.reports.model import Accuracy
+from nmc.running import answers
 
 CONFUSION_CLASSES = 20
 """Larger tables of answers stand in the JSON document only."""
@@ -146,13 +147,18 @@ def run_model(
     if out is not None:
         check_output(out, force or is_trace(out), (model, samples))
     if engine == "float":
-        return _run_float(model, read_samples(samples), steps)
+        if out is not None or layers:
+            problem = f"{'--out' if out is not None else '--record'} with --engine float, which has no trace"
+            remedy = "record layers with nmc export --to nirdata"
+            raise NmcError("NMC-U02", "nmc run", problem, remedy)
+        return _run_float(model, samples, steps)
     if layers and out is None:
         raise NmcError(
             "NMC-U01", "nmc run", "--record without --out", "say where the trace goes: -o trace.npz"
         )
     bundle = read_bundle(model)
     data = read_samples(samples)
+    refuse_foreign_labels(str(samples), data.y, answers(bundle.network))
     name = engine_by_name(engine).name
     trace = api.run(bundle, data.x, name, steps, layers, progress=progress.hook("run"))
     accuracy = data.accuracy(trace.classes)
@@ -210,9 +216,12 @@ def evaluate_bundle(
     )
 
 
-def _run_float(model: Path, data: Samples, steps: int | None) -> Document:
+def _run_float(model: Path, samples: Path, steps: int | None) -> Document:
     """The float model's answer; it has no integers, so there are no counts."""
-    classes = api.run_float(model, data.x, steps).classes
+    data = read_samples(samples)
+    result = api.run_float(model, data.x, steps)
+    refuse_foreign_labels(str(samples), data.y, result.output.shape[1])
+    classes = result.classes
     accuracy = data.accuracy(classes)
     members = {"engine": "float", "samples": len(classes), "accuracy": accuracy, "classes": classes.tolist()}
     facts = [("engine", "float"), ("samples", f"{len(classes):,}")]

@@ -18,14 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import safeio
+from nmc.backends import encode
 from nmc.backends.base import Counts
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle
 from nmc.errors import NmcError
 from nmc.ir import IntArray
 from nmc.markup import summary
-from nmc.npzfiles import SampleFile, Samples, counts_from_json
-from nmc.running import Progress, check_steps, run, runnable
+from nmc.npzfiles import SampleFile, Samples, checked_labels, counts_from_json, refuse_foreign_labels
+from nmc.running import Progress, answers, check_steps, run, runnable
 
 SHARD = 256
 JOURNAL_SCHEMA = "nmc.journal/1"
@@ -107,7 +108,7 @@ def evaluate(
     if shard < 1:
         raise NmcError("NMC-U02", "shard", f"is {shard}", "use at least 1", measured=shard, allowed=1)
     name = engine_by_name(engine).name
-    samples, batches = _batches(data, shard)
+    samples, batches = _batches(data, shard, answers(network))
     book = _Journal(None if journal is None else Path(journal), bundle.build_id, t)
     done: list[_Shard] = []
     labels: list[IntArray | None] = []
@@ -133,12 +134,24 @@ def evaluate(
     return Evaluation(name, classes, complete, counts, len(done), len(done) - book.added)
 
 
-def _batches(data: Data, shard: int) -> tuple[int, Iterator[Samples]]:
+def _batches(data: Data, shard: int, classes: int) -> tuple[int, Iterator[Samples]]:
     """How many samples there are (0: nobody knows) and the samples."""
     if isinstance(data, str | Path):
         file = SampleFile(Path(data))
+        refuse_foreign_labels(str(data), file.labels, classes)
         return file.count, file.batches(shard)
-    return 0, (Samples(np.asarray(x), None if y is None else np.asarray(y, np.int64)) for x, y in data)
+    return 0, (_batch(number, one, classes) for number, one in enumerate(data))
+
+
+def _batch(number: int, batch: Any, classes: int) -> Samples:
+    who = f"batch {number}"
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        problem = f"is a {type(batch).__name__}, expected (x, y)"
+        raise NmcError("NMC-D02", who, problem, "give y None where there are no labels")
+    x = encode.numbers(who, batch[0])
+    y = checked_labels(who, None if batch[1] is None else encode.numbers(who, batch[1]), x.shape)
+    refuse_foreign_labels(who, y, classes)
+    return Samples(x, y)
 
 
 def _digest(x: npt.NDArray[Any]) -> str:

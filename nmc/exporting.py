@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from nmc import api, atomic
+from nmc import api, atomic, golden
 from nmc.backends import encode
 from nmc.backends.engines import engine as engine_by_name
 from nmc.backends.loihi import export, netx
@@ -20,7 +19,7 @@ from nmc.ir import IntArray
 from nmc.npzfiles import read_samples
 from nmc.partition.graph import core_graph, to_graphml, to_json
 from nmc.reports.document import Document
-from nmc.running import check_steps
+from nmc.running import check_steps, runnable
 
 
 def export_bundle(
@@ -40,7 +39,7 @@ def export_bundle(
         NmcError: NMC-Q03 for what the format has not got, NMC-W01, NMC-D* for the data.
     """
     bundle = api.read(path)
-    network = bundle.network
+    network = runnable(bundle)
     if kind == "net":
         atomic.ensure_writable(out, force=force, inputs=(path,))
         netx.write_net(network, out)
@@ -61,14 +60,17 @@ def export_cores(path: Path, out: Path, force: bool) -> Document:
     """Write the core graph of a bundle, spikes per inference by its golden samples; schema ``nmc.export/1``.
 
     Raises:
-        NmcError: NMC-W01, and NMC-U02 for an ending that is neither ``.json`` nor ``.graphml``.
+        NmcError: NMC-W01, and NMC-U02 for an ending that is neither ``.json`` nor ``.graphml``, or a bundle
+            without a mapping.
     """
     writers = {".json": to_json, ".graphml": to_graphml}
     if out.suffix not in writers:
         raise NmcError("NMC-U02", str(out), "ends neither in .json nor in .graphml", "name such a file")
     atomic.ensure_writable(out, force=force, inputs=(path,))
     bundle = api.read(path)
-    x = np.asarray(bundle.golden["x"], np.int64)
+    if bundle.network.mapping is None:
+        raise NmcError("NMC-U02", str(path), "has no mapping, and so no cores", "compile it fully")
+    x = golden.inputs(bundle.golden, bundle.network)
     counts = engine_by_name("reference").run(bundle.network, x, bundle.network.steps).counts
     cores = core_graph(bundle.network, {name: n / counts.samples for name, n in counts.spikes.items()})
     atomic.atomic_write(out, writers[out.suffix](cores, bundle.network).encode())
@@ -120,6 +122,9 @@ def export_vectors(source: Source, out: Path, data: Path | None, samples: int, f
         NmcError: NMC-U01 for a model without data, NMC-U02 for options of a model given with a bundle, those
             of ``api.load`` and ``api.run``, NMC-W01.
     """
+    dt = DT if source.dt is None else source.dt
+    if not (math.isfinite(dt) and dt > 0):
+        raise NmcError("NMC-U02", "dt", f"{dt:g} s", "give a positive number of seconds")
     inputs = [path for path in (source.path, source.weights, data) if path is not None]
     atomic.ensure_writable(out, force=force, inputs=inputs)
     if is_bundle(source.path):
@@ -133,7 +138,7 @@ def export_vectors(source: Source, out: Path, data: Path | None, samples: int, f
             raise NmcError("NMC-U01", "nmc export", "--input is missing", "say what the model gets: -i x.npz")
         graph = source.load()
         found = vectors_of(graph, read_samples(data).x[: _positive(samples)], check_steps(graph.steps))
-    write_vectors(found, DT if source.dt is None else source.dt, out)
+    write_vectors(found, dt, out)
     hint = f"nir.read_data({str(out)!r})"
     members = {"to": "nirdata", "files": [str(out)], "run": hint, "nodes": list(found)}
     facts = (("written", str(out)), ("nodes", ", ".join(found)), ("read it", hint))
@@ -142,7 +147,7 @@ def export_vectors(source: Source, out: Path, data: Path | None, samples: int, f
 
 def _bundle_vectors(bundle: Bundle, data: Path | None, samples: int, steps: int | None) -> Observables:
     """Layer -> what the chip's integers are, in the user's time."""
-    network = bundle.network
+    network = runnable(bundle)
     x = _samples(bundle, data, samples)
     t = network.steps if steps is None else check_steps(steps)
     names = [population.name for population in network.compute]
@@ -167,7 +172,7 @@ def _check_folder(folder: Path, force: bool) -> None:
 
 def _samples(bundle: Bundle, data: Path | None, samples: int) -> IntArray:
     if data is None:
-        return np.asarray(bundle.golden["x"][: _positive(samples)], np.int64)
+        return golden.inputs(bundle.golden, bundle.network)[: _positive(samples)]
     return encode.encode(bundle.network, read_samples(data).x)[: _positive(samples)]
 
 

@@ -35,6 +35,24 @@ def record(
     return {"x": x.astype(np.int32), "output": trace.output, **spikes}, trace.counts
 
 
+def inputs(golden: Arrays, network: Network) -> npt.NDArray[np.int64]:
+    """The encoded samples, (N, ...) int64; a random one where the bundle was made without.
+
+    Raises:
+        NmcError: NMC-F06 when they are no input of the network: nmc did not write them.
+    """
+    (population,) = network.inputs
+    train = getattr(population.neuron, "encoding", None) is Encoding.SPIKES
+    shape = ((network.steps,) if train else ()) + population.shape
+    x = golden.get("x")
+    if x is None:
+        return random_input(network, 1, 0)
+    if x.dtype.kind not in "iu" or x.shape[1:] != shape:
+        problem = f"golden samples are {x.dtype} of shape {x.shape[1:]}, expected integers of shape {shape}"
+        raise NmcError("NMC-F06", population.label, problem, "compile the model again")
+    return x.astype(np.int64)
+
+
 def random_input(network: Network, samples: int, seed: int) -> npt.NDArray[np.int64]:
     """Encoded samples, uniform over what the input takes."""
     (population,) = network.inputs
@@ -83,13 +101,18 @@ def replay(golden: Arrays, network: Network, engine: Engine) -> Replay:
     Raises:
         NmcError: NMC-D02 when the network takes other inputs or has no such layers.
     """
+    if not {"x", "output"} <= set(golden):
+        raise NmcError("NMC-D02", network.name, "has no golden samples", "compile the model again")
     x = golden["x"].astype(np.int64)
     stored = {
         name.removeprefix("spikes/"): array for name, array in golden.items() if name.startswith("spikes/")
     }
-    steps = next((array.shape[1] for array in stored.values()), network.steps)
+    steps = next((array.shape[1] for array in stored.values() if array.ndim > 1), network.steps)
     _check_shapes(x, stored, network, steps)
     trace = engine.run(network, x, steps, tuple(stored))
+    if golden["output"].shape != trace.output.shape:
+        problem = f"golden output of shape {golden['output'].shape}, the network gives {trace.output.shape}"
+        raise NmcError("NMC-D02", network.name, problem, "record it again")
     unequal: dict[str, int] = {}
     compared = 0
     earliest: tuple[int, str] | None = None
@@ -123,7 +146,7 @@ def _check_shapes(x: npt.NDArray[Any], stored: Arrays, network: Network, steps: 
             "NMC-D02", population.label, f"golden samples of shape {x.shape[1:]}", "record them again"
         )
     for name, array in stored.items():
-        if name not in network or array.shape[1:] != (steps, *network[name].shape):
+        if name not in network or array.shape != (len(x), steps, *network[name].shape):
             shape = network[name].shape if name in network else "none"
             problem = f"golden spikes of shape {array.shape[2:]}, the network has {shape}"
             raise NmcError("NMC-D02", name, problem, "record them again")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from nmc.bundle import is_bundle
 from nmc.errors import NmcError
 from nmc.frontend.builder import build, is_builder
 from nmc.frontend.netfile import is_net
@@ -55,6 +56,12 @@ def load(
         return model
     if not isinstance(model, str | Path):
         return _traced(model, profile, dt, steps, input_shape, data)
+    if str(model).endswith(".py"):
+        remedy = f"name the function that builds the model: {model}:build"
+        raise NmcError("NMC-U02", str(model), "is a Python file", remedy)
+    if is_bundle(model):
+        remedy = "give the model that it was compiled from"
+        raise NmcError("NMC-U02", str(model), "is a bundle, compiled already", remedy)
     if is_net(model):
         remedy = f"compile it as it is: nmc compile {model} -o model.nmc"
         raise NmcError("NMC-U02", str(model), "holds a chip's integers, no float network", remedy)

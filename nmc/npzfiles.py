@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import atomic, safeio
+from nmc.backends import encode
 from nmc.backends.base import Counts, Trace
 from nmc.errors import NmcError
 from nmc.ir import IntArray
@@ -38,12 +39,14 @@ def read_samples(path: Path) -> Samples:
     """Samples from a file with ``x`` and, optionally, ``y``.
 
     Raises:
-        NmcError: NMC-D01 when it cannot be read or has no ``x``, NMC-D02 when ``y`` does not fit ``x``.
+        NmcError: NMC-D01 when it cannot be read or has no ``x``, NMC-D02 when ``x`` holds no numbers or
+            ``y`` does not fit it.
     """
     arrays = safeio.read_npz(path)
     if "x" not in arrays:
         raise _no_samples(path, arrays)
-    return Samples(arrays["x"], _labels(path, arrays.get("y"), arrays["x"].shape))
+    x = encode.numbers(str(path), arrays["x"])
+    return Samples(x, checked_labels(str(path), arrays.get("y"), x.shape))
 
 
 def _no_samples(path: Path, found: Collection[str]) -> NmcError:
@@ -53,18 +56,25 @@ def _no_samples(path: Path, found: Collection[str]) -> NmcError:
     )
 
 
-def _labels(path: Path, y: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> IntArray | None:
-    """``y`` as class numbers, one for each sample of an ``x`` of that shape."""
+def checked_labels(who: str, y: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> IntArray | None:
+    """``y`` as class numbers, one for each sample of an ``x`` of that shape; NmcError NMC-D02 for others."""
     if y is None:
         return None
     if y.dtype.kind not in "iu" or y.shape != shape[:1]:
         raise NmcError(
             "NMC-D02",
-            str(path),
+            who,
             f"y is {y.dtype} of shape {y.shape}, expected integers of shape {shape[:1]}",
             "give one class number per sample",
         )
     return y.astype(np.int64)
+
+
+def refuse_foreign_labels(who: str, y: IntArray | None, classes: int) -> None:
+    """Raise NmcError NMC-D02 for labels that a network with so many classes never answers."""
+    if y is not None and y.size and (y.min() < 0 or y.max() >= classes):
+        problem = f"labels {y.min()} to {y.max()}, the network answers 0 to {classes - 1}"
+        raise NmcError("NMC-D02", who, problem, "count classes from 0")
 
 
 STREAM_LIMITS = safeio.Limits(max_total_bytes=1 << 50, ratio_floor_bytes=1 << 50)
@@ -90,7 +100,7 @@ class SampleFile:
             self._header = self._read_header(archive, found["x"])
             y = None if "y" not in found else self._read_labels(archive, found["y"])
         self.count = self._header.shape[0]
-        self.labels = _labels(path, y, self._header.shape)
+        self.labels = checked_labels(str(path), y, self._header.shape)
 
     def _read_labels(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
         who, allowed = f"{self._path}: y", safeio.Limits().max_total_bytes
@@ -161,6 +171,9 @@ def write_trace(path: Path, trace: Trace, names: Mapping[str, str], about: Mappi
 def is_trace(path: Path) -> bool:
     """Whether a file looks like one that ``write_trace`` wrote, so that a run may replace it."""
     try:
+        # A pipe would be waited for, and a device may never end.
+        if not path.is_file():
+            return False
         with zipfile.ZipFile(path) as archive:
             return {"meta.npy", "output.npy", "classes.npy"} <= set(archive.namelist())
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -45,8 +46,9 @@ def run(
         progress: called after each batch.
 
     Raises:
-        NmcError: NMC-D02 for data that do not fit, NMC-U03 for an unknown layer, NMC-E* for the engine,
-            NMC-W02 when memory does not suffice, NMC-Q01 for more steps than a readout's potential has room.
+        NmcError: NMC-D02 for data that do not fit, NMC-U03 for an unknown layer, NMC-U02 for steps or a batch
+            that are none, NMC-E* for the engine, NMC-W02 when memory does not suffice, NMC-Q01 for more steps
+            than a readout's potential has room.
     """
     network = runnable(bundle)
     t = check_steps(network.steps if steps is None else steps)
@@ -54,7 +56,9 @@ def run(
         _prove_longer(network, t)
     names = resolve_layers(network, record)
     runner = engine_by_name(engine)
-    samples = np.asarray(x)
+    samples = encode.numbers(network.inputs[0].label, x)
+    if batch < 1:
+        raise NmcError("NMC-U02", "batch", f"is {batch}", "use at least 1", measured=batch, allowed=1)
     # The traces of all batches are kept, and joined at the end.
     copies = 1 if _count(samples) <= batch else 2
     memory.refuse_beyond_free(network, copies * memory.recorded_bytes(network, _count(samples), t, names))
@@ -96,6 +100,11 @@ def runnable(bundle: Bundle) -> Network:
     return bundle.network
 
 
+def answers(network: Network) -> int:
+    """How many values the output has; a class is the place of the largest."""
+    return sum(network[name].size for name in network.outputs)
+
+
 def resolve_layers(network: Network, record: Collection[str]) -> tuple[str, ...]:
     """Population names for the user's layer names."""
     compute = network.compute
@@ -128,9 +137,13 @@ def join(traces: Sequence[Trace]) -> Trace:
 
 
 def check_steps(steps: int | None) -> int:
-    """T; NmcError NMC-U02 where nobody says it or it is out of range."""
+    """T; NmcError NMC-U02 where nobody says it, it is no whole number or out of range."""
     if steps is None:
         raise NmcError("NMC-U02", "steps", "the model does not say how many steps it runs", "give --steps T")
+    try:
+        steps = operator.index(steps)
+    except TypeError:
+        raise NmcError("NMC-U02", "steps", f"is {steps!r:.40}", "give a whole number") from None
     if not 1 <= steps <= MAX_STEPS:
         raise NmcError(
             "NMC-U02", "steps", f"T = {steps}", f"use 1 to {MAX_STEPS:,}", measured=steps, allowed=MAX_STEPS

@@ -6,14 +6,16 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nmc import api
+from nmc import api, golden
 from nmc.backends.compare import compare
+from nmc.backends.engines import engine as engine_by_name
 from nmc.backends.sim.reference import ReferenceEngine
 from nmc.bundle import Bundle
 from nmc.errors import NmcError
@@ -85,6 +87,21 @@ def test_layerwise_and_stepwise_agree_with_samples_back_to_back(bundle: Bundle) 
     assert result.passed
     assert result.total == 0
     assert result.compared > 10_000
+
+
+def test_a_bundle_without_golden_samples_is_verified_on_random_ones(bundle: Bundle) -> None:
+    bare = replace(bundle, golden={})
+    assert api.verify(bare, against="stepwise", samples=2).samples == 2
+    with pytest.raises(NmcError, match=r"NMC-D02 .* has no golden samples"):
+        golden.replay(bare.golden, bare.network, engine_by_name("reference"))
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros((2, 1, 8, 7), np.int32), np.zeros((2, 1, 8, 8)), np.zeros(3, np.int8)]
+)
+def test_golden_samples_of_a_stranger_are_checked(bundle: Bundle, x: np.ndarray) -> None:
+    with pytest.raises(NmcError, match="NMC-F06 input: golden samples are"):
+        api.verify(replace(bundle, golden={"x": x}), against="stepwise")
 
 
 def test_a_divergence_is_found_and_named(bundle: Bundle) -> None:

@@ -134,6 +134,7 @@ def arrays() -> Iterator[tuple[str, dict[str, np.ndarray], str]]:
     yield "Fortran order", {"x": np.asfortranarray(np.ones((3, 2, 8, 8)))}, "NMC-D02"
     yield "labels of another number", {"x": x, "y": np.zeros(2, np.int64)}, "NMC-D02"
     yield "text", {"x": np.array(["a", "b"])}, "NMC-D01"
+    yield "labels of no class", {"x": x, "y": np.array([0, 1, 10**6])}, "NMC-D02"
     yield "another shape", {"x": np.zeros((3, 1, 9, 8))}, "NMC-D02"
     yield "not a number", {"x": np.full((3, 1, 8, 8), np.nan)}, "NMC-D02"
 
@@ -146,6 +147,24 @@ def test_data_that_cannot_be_evaluated(
     with pytest.raises(NmcError) as caught:
         nmc.evaluate(bundle, tmp_path / "x.npz")
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        (np.zeros((3, 1, 8, 8)), "is a ndarray, expected"),
+        ((np.zeros((3, 1, 8, 8)),), "is a tuple, expected"),
+        ((np.zeros((3, 1, 8, 8)), [0, 1]), "y is int64 of shape"),
+        ((np.zeros((3, 1, 8, 8)), np.eye(10)[:3]), "y is float64 of shape"),
+        ((np.zeros((3, 1, 8, 8)), [0.0, 1.0, 2.0]), "y is float64 of shape"),
+        ((np.zeros((3, 1, 8, 8)), [1, 2, 10]), "labels 1 to 10, the network answers 0 to 9"),
+        ((np.zeros((3, 1, 8, 8)), [-1, 2, 3]), "labels -1 to 3"),
+        (([[1, 2], [3]], None), "data that are no array"),
+    ],
+)
+def test_batches_that_cannot_be_evaluated(bundle: Bundle, batch: object, said: str) -> None:
+    with pytest.raises(NmcError, match=f"NMC-D02 batch 0: {said}"):
+        nmc.evaluate(bundle, [batch])
 
 
 def test_a_cut_off_file_is_refused(bundle: Bundle, data: Path, tmp_path: Path) -> None:

@@ -79,8 +79,9 @@ def test_a_builder_need_not_say_the_shape_where_samples_do(tmp_path) -> None:
             {},
             "NMC-U02 model: a list is none; give a .nir file, file.py:function, a torch module",
         ),
+        ("net.py", {}, "NMC-U02 net.py: is a Python file; name the function that builds the model: net.py:"),
     ],
-    ids=["no shape", "profile", "weights", "empty shape", "a list"],
+    ids=["no shape", "profile", "weights", "empty shape", "a list", "no function"],
 )
 def test_what_is_refused(model, options, message) -> None:
     with pytest.raises(nmc.NmcError) as caught:

@@ -13,6 +13,22 @@ from nmc.errors import NmcError
 from nmc.ir import Encoding, Fixed, InputNeuron, IntArray, Network, Population
 
 
+def numbers(who: str, x: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Data of a user as an array of bools, integers or floats.
+
+    Raises:
+        NmcError: NMC-D02 for texts, objects, complex numbers, and rows of different lengths.
+    """
+    try:
+        array = np.asarray(x)
+    except (ValueError, TypeError, RuntimeError) as error:
+        problem = f"data that are no array: {str(error).splitlines()[0][:120]}"
+        raise NmcError("NMC-D02", who, problem, "give samples of one shape") from None
+    if array.dtype.kind not in "buif":
+        raise NmcError("NMC-D02", who, f"data of type {array.dtype}", "give numbers")
+    return array
+
+
 def encode(network: Network, x: npt.ArrayLike) -> IntArray:
     """Scale, round and clip samples to the input's integers.
 
@@ -21,17 +37,17 @@ def encode(network: Network, x: npt.ArrayLike) -> IntArray:
         x: (N, *shape) for frames, (N, T, *shape) for spike trains; any numeric dtype.
 
     Returns:
-        int64 of the same shape: ``clip(rint(x / scale), lowest, highest)``.
+        int64 of the same shape: ``clip(rint(x / scale), lowest, highest)``. Trains are whole numbers as
+        they are.
 
     Raises:
-        NmcError: NMC-D02 for a wrong shape or kind, or values that are not finite.
+        NmcError: NMC-D02 for a wrong shape or kind, values that are not finite, and trains of other numbers
+            than a spike can carry.
     """
     (population,) = network.inputs
     neuron = population.neuron
     assert isinstance(neuron, InputNeuron)
-    array = np.asarray(x)
-    if array.dtype.kind not in "buif":
-        raise NmcError("NMC-D02", population.label, f"data of type {array.dtype}", "give numbers")
+    array = numbers(population.label, x)
     train = neuron.encoding is Encoding.SPIKES
     lead = 2 if train else 1
     if array.ndim != lead + len(population.shape) or array.shape[lead:] != population.shape:
@@ -45,6 +61,13 @@ def encode(network: Network, x: npt.ArrayLike) -> IntArray:
             "NMC-D02", population.label, f"{int((~np.isfinite(values)).sum())} values are not finite"
         )
     integers = np.rint(values / neuron.scale)
+    if train and not np.array_equal(integers, values):
+        raise NmcError(
+            "NMC-D02",
+            population.label,
+            f"{int((integers != values).sum())} values of the trains are no whole numbers",
+            "give spikes per step; analog values enter as one frame per sample",
+        )
     if train and not np.array_equal(integers, np.clip(integers, neuron.lowest, neuron.highest)):
         found, allowed = f"{integers.min():.0f}..{integers.max():.0f}", f"{neuron.lowest}..{neuron.highest}"
         raise NmcError("NMC-D02", population.label, f"spike payloads {found}, allowed {allowed}")

@@ -58,6 +58,13 @@ def check(network: Network, data: FloatArray) -> None:
         raise NmcError(
             "NMC-D03", population.label, f"{int((~np.isfinite(data)).sum())} values are not finite"
         )
+    if lead == 2 and (data % 1).any():
+        raise NmcError(
+            "NMC-D03",
+            population.label,
+            "trains hold values that are no whole numbers",
+            "give spikes per step; analog values enter as one frame per sample",
+        )
     if data.min() == data.max():
         raise NmcError("NMC-D03", population.label, f"every value is {data.min():g}", "give real samples")
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
+
 from nmc.chip import Chip
 from nmc.errors import NmcError
 from nmc.ir import Network, Population
@@ -33,13 +35,14 @@ class Precision:
 
     def __post_init__(self) -> None:
         for who, bits in (("weight_bits", self.weight_bits), *self.layer_bits.items()):
-            if not LOWEST_BITS <= bits <= HIGHEST_BITS:
+            whole = isinstance(bits, int | np.integer)
+            if not whole or not LOWEST_BITS <= bits <= HIGHEST_BITS:
                 raise NmcError(
                     "NMC-U02",
                     who,
-                    f"is {bits} bits",
+                    f"is {bits!r} bits",
                     f"use {LOWEST_BITS} to {HIGHEST_BITS}",
-                    measured=bits,
+                    measured=bits if whole else None,
                     allowed=HIGHEST_BITS,
                 )
         if self.granularity not in get_args(Granularity):

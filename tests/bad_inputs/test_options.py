@@ -25,6 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     nirfiles.whole(tmp_path / "model.nir")
     np.savez(tmp_path / "good.npz", x=np.zeros((2, 1, 8, 8), np.float32), y=np.zeros(2, np.int64))
+    os.mkfifo(tmp_path / "pipe")
     return tmp_path
 
 
@@ -65,6 +66,11 @@ def refused(arguments: list[str], code: str, folder: Path, capsys: pytest.Captur
         ([*COMPILE, "--stop-after", "quantise"], "NMC-U03", "quantize"),
         ([*COMPILE, "--print-after", "quantise"], "NMC-U03", "quantize"),
         ([*COMPILE, "--nope"], "NMC-U01", "--nope"),
+        ([*COMPILE, "--seed", "-1"], "NMC-U02", "seed"),
+        (["compile", "model.py", "-o", "out.nmc"], "NMC-U02", "model.py:build"),
+        (["compile", "model.nir", "-o", "pipe"], "NMC-W01", "is not a regular file"),
+        (["check", "--sarif", "pipe", "model.nir"], "NMC-W01", "is not a regular file"),
+        (["diff", "pipe", "pipe"], "NMC-F01", "is a pipe"),
         (["compile", "model.nir"], "NMC-U01", "--out"),
         (["compile", "model.nir", "-o", "missing/out.nmc"], "NMC-W01", "missing/out.nmc"),
         (["compile", "model.nir", "-o", "model.nir/out.nmc"], "NMC-W01", "model.nir/out.nmc"),
@@ -94,8 +100,14 @@ def test_compile_options(
         ({"x": np.full((2, 1, 8, 8), np.nan)}, "NMC-D02"),
         ({"x": np.zeros((2, 1, 8, 8)), "y": np.zeros(3, np.int64)}, "NMC-D02"),
         ({"x": np.zeros((2, 1, 8, 8)), "y": np.zeros(2)}, "NMC-D02"),
+        ({"x": np.zeros((2, 1, 8, 8)), "y": np.array([1, 10])}, "NMC-D02"),
+        ({"x": np.zeros((2, 1, 8, 8)), "y": np.array([-1, 9])}, "NMC-D02"),
+        ({"x": np.array([["a", "b"]])}, "NMC-D02"),
     ],
-    ids=["no x", "objects", "shape", "no sample", "NaN", "labels too many", "labels not whole"],
+    ids=[
+        *("no x", "objects", "shape", "no sample", "NaN", "labels too many", "labels not whole"),
+        *("labels from 1", "labels from -1", "texts"),
+    ],
 )
 def test_run_data(
     arrays: dict[str, np.ndarray],
@@ -115,8 +127,10 @@ def test_run_data(
         ({"x": np.zeros((2, 1, 8, 9))}, "NMC-D03"),
         ({"x": np.full((2, 1, 8, 8), np.inf)}, "NMC-D03"),
         ({"x": np.zeros((0, 1, 8, 8))}, "NMC-D03"),
+        ({"x": np.full((2, 8, 1, 8, 8), 0.25)}, "NMC-D03"),
+        ({"x": np.array([["a", "b"]])}, "NMC-D02"),
     ],
-    ids=["shape", "infinite", "empty"],
+    ids=["shape", "infinite", "empty", "analog trains", "texts"],
 )
 def test_calibration_data(
     arrays: dict[str, np.ndarray], code: str, folder: Path, capsys: pytest.CaptureFixture[str]
@@ -135,6 +149,11 @@ def test_calibration_data(
         (["-o", "missing/trace.npz"], "NMC-W01", "missing/trace.npz"),
         (["-o", "good.npz"], "NMC-W01", "is also an input"),
         (["-o", "good.nmc"], "NMC-W01", "is also an input"),
+        (["-o", "pipe"], "NMC-W01", "is not a regular file"),
+        (["-o", "/dev/full"], "NMC-W01", "is not a regular file"),
+        (["--engine", "float"], "NMC-U02", "is a bundle"),
+        (["--engine", "float", "-o", "trace.npz"], "NMC-U02", "--out with --engine float"),
+        (["--engine", "float", "--record", "all"], "NMC-U02", "--record with --engine float"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

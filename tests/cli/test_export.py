@@ -10,6 +10,7 @@ import nirfiles
 import numpy as np
 import pytest
 
+from nmc import api
 from nmc.cli import main
 
 
@@ -71,6 +72,24 @@ def test_the_core_graph(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert sum(weights.values()) > 0
     assert main(["export", str(bundle), "--to", "cores", "-o", str(tmp_path / "cores.txt")]) == 2
     assert "ends neither in .json nor in .graphml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("last", "arguments", "said"),
+    [
+        ("quantize", ["--to", "cores"], "has no mapping, and so no cores"),
+        ("balance", ["--to", "net"], "is only compiled to TIMED"),
+        ("balance", [], "is only compiled to TIMED"),
+    ],
+)
+def test_bundles_that_are_not_compiled_fully(
+    last: str, arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.compile(nirfiles.DIGITS, stop_after=last).save(tmp_path / "part.nmc")
+    out = tmp_path / "out.json"
+    assert main(["export", str(tmp_path / "part.nmc"), *arguments, "-o", str(out)]) == 2
+    assert said in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_the_html_report_shows_the_mapping(bundle: Path, tmp_path: Path) -> None:

@@ -204,6 +204,7 @@ def test_what_does_not_go_together(tmp_path: Path, samples: Path, capsys: pytest
         ([tmp_path / "m.nmc", "--to", "nirdata", "--profile", "nir"], "is a bundle"),
         ([tmp_path / "m.nmc", "--profile", "nir"], "NMC-U02 profile: given with --to lava"),
         ([tmp_path / "m.nmc", "--to", "net", "--dt", "1"], "NMC-U02 dt: given with --to net"),
+        ([tmp_path / "m.nmc", "--to", "nirdata", "--dt", "-1"], "NMC-U02 dt: -1 s"),
     ):
         assert expected in refused(["export", *arguments, "-o", out], capsys)
         assert not out.exists()

@@ -74,7 +74,8 @@ def test_a_large_network_uses_fewer_samples(monkeypatch: pytest.MonkeyPatch) -> 
         (np.zeros((3, 8, 2, 5)), r"shape \(3, 8, 2, 5\), expected \(N, T, 2, 5, 5\)"),
         (np.full((3, 8, 2, 5, 5), np.inf), "values are not finite"),
         (np.ones((3, 8, 2, 5, 5)), "every value is 1"),
-        (quantnet.trains(1) * (np.arange(8) == 7).reshape(1, 8, 1, 1, 1) * 1e-6, "no neuron fires"),
+        (quantnet.trains(1) * 0.5, "no whole numbers"),
+        (np.eye(8 * 50)[-1].reshape(1, 8, 2, 5, 5), "no neuron fires"),
     ],
 )
 def test_trains_that_are_no_calibration_data_are_refused(data: np.ndarray, message: str) -> None:
