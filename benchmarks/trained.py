@@ -51,13 +51,17 @@ NOISE = 0.05
 """Standard deviation of what training adds to every potential in every step, in thresholds."""
 DECAY = 1e-2
 EPOCHS = 40
-COPIES = 12
 RATE = 8e-3
+COPIES, CHOOSING, SHOWN = 12, 5, 20
+"""Views of every image: to fine-tune on, to choose its epoch by, to tell a loss from chance."""
+CHOOSING_SEED, SHOWN_SEED = 31, 9
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """x, y: for training and calibration. moves: whether an image may be moved by a pixel."""
+    """x, y: for training and calibration. moves: whether an image may be moved by a pixel. x_choosing:
+    ``CHOOSING`` views of every validation image, x_shown: ``SHOWN`` of every test image, one of events; all
+    images come once, as they are, before any comes again."""
 
     x: np.ndarray
     y: np.ndarray
@@ -65,6 +69,8 @@ class Data:
     y_val: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
+    x_choosing: np.ndarray
+    x_shown: np.ndarray
     moves: bool
 
 
@@ -75,7 +81,8 @@ def digits() -> Data:
     y = loaded.target.astype(np.int64)
     x, x_test, y, y_test = train_test_split(x, y, test_size=360, random_state=0, stratify=y)
     x, x_val, y, y_val = train_test_split(x, y, test_size=240, random_state=1, stratify=y)
-    return Data(x, y, x_val, y_val, x_test, y_test, True)
+    choosing, shown = seen(x_val, CHOOSING, CHOOSING_SEED), seen(x_test, SHOWN, SHOWN_SEED)
+    return Data(x, y, x_val, y_val, x_test, y_test, choosing, shown, True)
 
 
 def rows() -> Data:
@@ -85,23 +92,25 @@ def rows() -> Data:
     def train(x: np.ndarray) -> np.ndarray:
         return np.concatenate([x[:, 0] > 4 / 16, x[:, 0] > 10 / 16], axis=2).astype(np.float64)
 
-    data, rng = digits(), torch.Generator().manual_seed(0)
-    x = [data.x, *(moved(torch.from_numpy(data.x), rng).numpy() for _ in range(3))]
+    data = digits()
     return Data(
-        train(np.concatenate(x)),
+        train(seen(data.x, 4, 0)),
         np.tile(data.y, 4),
         train(data.x_val),
         data.y_val,
         train(data.x_test),
         data.y_test,
+        train(data.x_choosing),
+        train(data.x_shown),
         False,
     )
 
 
 def events() -> Data:
-    """Trains (16, 2, 32, 32) of moving shapes; the training part is what calibration needs of it."""
-    x, y = moving_shapes(128, "train")
-    return Data(x, y, *moving_shapes(330, "validation"), *moving_shapes(550, "test"), False)
+    """Trains (16, 2, 32, 32) of moving shapes, those that ``examples/train_events.py`` uses."""
+    x_val, y_val = moving_shapes(330, "validation")
+    x_test, y_test = moving_shapes(550, "test")
+    return Data(*moving_shapes(1650, "train"), x_val, y_val, x_test, y_test, x_val, x_test, False)
 
 
 def moved(x: Tensor, rng: torch.Generator) -> Tensor:
@@ -122,13 +131,17 @@ def moved(x: Tensor, rng: torch.Generator) -> Tensor:
     return nn.functional.grid_sample(x, grid, align_corners=False)
 
 
+def seen(x: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """All images ``count`` times, the first time as they are."""
+    rng = torch.Generator().manual_seed(seed)
+    return np.concatenate([x, *(moved(torch.from_numpy(x), rng).numpy() for _ in range(count - 1))])
+
+
 def copies(data: Data, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The training part ``COPIES`` times, all but the first moved; once where it cannot be moved."""
+    """``COPIES`` views of the training part; itself where it cannot be moved."""
     if not data.moves:
         return data.x, data.y
-    rng = torch.Generator().manual_seed(seed)
-    others = [moved(torch.from_numpy(data.x), rng).numpy() for _ in range(COPIES - 1)]
-    return np.concatenate([data.x, *others]), np.tile(data.y, COPIES)
+    return seen(data.x, COPIES, seed), np.tile(data.y, COPIES)
 
 
 # --- training ---------------------------------------------------------------------------------------
@@ -377,7 +390,7 @@ def converted(data: Data, seed: int, cache: Path | None) -> Network:
 @dataclass(frozen=True)
 class Kind:
     """make: network from data, seed and folder of trained ones. tuned: passes of fine-tuning over ``copies``
-    of the training part; 0: it would take too long. seeds: whether there is more than one such network."""
+    of the training part. seeds: whether there is more than one such network."""
 
     make: Callable[[Data, int, Path | None], Network]
     data: Callable[[], Data] = digits
@@ -390,7 +403,7 @@ NETWORKS = {
     "converted": Kind(converted, tuned=1),
     "sew": Kind(sew),
     "ms": Kind(membrane),
-    "events": Kind(seven, events, tuned=0, seeds=False),
+    "events": Kind(seven, events, tuned=2, seeds=False),
     "depthwise": Kind(depthwise),
     "recurrent": Kind(recurrent, rows, tuned=40),
 }

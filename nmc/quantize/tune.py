@@ -81,7 +81,8 @@ def tune(
             where they help: the float network answers for each of them.
         y: (N,) classes, whole numbers.
         validation: samples and classes that are not trained on. Of the parameters before training and after
-            every epoch, those with the least loss on them are kept; without, those at the end.
+            every epoch, those with the least loss on them are kept; without, those at the end. Epochs lie
+            close together, so that a few hundred samples pick one by chance: give moved copies here, too.
 
     Returns:
         Scores before training and after every epoch; empty without ``validation``.
