@@ -13,7 +13,7 @@ from nmc.backends.loihi import export, netx
 from nmc.bundle import Bundle, is_bundle
 from nmc.errors import NmcError
 from nmc.frontend.nir_data import Observables, binary, vectors_of, write_vectors
-from nmc.frontend.nir_write import DT
+from nmc.frontend.nir_write import DT, node_name
 from nmc.frontend.opgraph import OpGraph
 from nmc.ir import IntArray
 from nmc.npzfiles import read_samples
@@ -153,11 +153,11 @@ def _bundle_vectors(bundle: Bundle, data: Path | None, samples: int, steps: int 
     names = [population.name for population in network.compute]
     trace = engine_by_name("auto").run(network, x, t, names)
     (source,) = network.inputs
-    found = {source.label: {"input": binary(encode.train_of(network, x, t))}}
+    found = {node_name(source.label, ()): {"input": binary(encode.train_of(network, x, t))}}
     for name in names:
         fires = getattr(network[name].neuron, "vth", True) is not None
         array = trace.spikes[name] if fires else trace.v[name]
-        found[name.replace("/", ".")] = {"spikes" if fires else "v": binary(array)}
+        found[node_name(name, found)] = {"spikes" if fires else "v": binary(array)}
     return found
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -141,7 +142,8 @@ def write_trace(path: Path, trace: Trace, names: Mapping[str, str], about: Mappi
     """Write a trace, whole or not at all.
 
     Members: ``spikes/<layer>``, ``u/<layer>``, ``v/<layer>`` (N, T, ...) of the recorded layers;
-    ``output`` (N, classes); ``classes`` (N,); ``meta``, a JSON text with the counts.
+    ``output`` (N, classes); ``classes`` (N,); ``meta``, a JSON text with the counts and, under ``layers``,
+    the names of layers that no file could be called by (``member_names``).
 
     Args:
         path: the file.
@@ -152,9 +154,12 @@ def write_trace(path: Path, trace: Trace, names: Mapping[str, str], about: Mappi
     Raises:
         NmcError: NMC-W01 when it cannot be written.
     """
-    meta = {**about, "schema": TRACE_SCHEMA, "counts": dataclasses.asdict(trace.counts)}
+    called = member_names(names[population] for population in trace.spikes)
+    odd = {member: layer for layer, member in called.items() if member != layer}
+    counts = dataclasses.asdict(trace.counts)
+    meta = {**about, "schema": TRACE_SCHEMA, "counts": counts, **({"layers": odd} if odd else {})}
     arrays: dict[str, npt.NDArray[Any]] = {
-        f"{kind}/{names[population]}": array
+        f"{kind}/{called[names[population]]}": array
         for kind in KINDS
         for population, array in getattr(trace, kind).items()
     }
@@ -166,6 +171,21 @@ def write_trace(path: Path, trace: Trace, names: Mapping[str, str], about: Mappi
         np.savez(file, **arrays)
 
     atomic.atomic_write(path, write)
+
+
+def member_names(layers: Iterable[str]) -> dict[str, str]:
+    """By layer, what its arrays are called in an archive: as the layer where ``safeio`` reads such a name."""
+    found: dict[str, str] = {}
+    for layer in layers:
+        member = layer if safeio.is_safe_name(f"spikes/{layer}.npy") else UNSAFE.sub("_", layer)[:LONGEST]
+        index = 2
+        while member in found.values():
+            member, index = f"{member}.{index}", index + 1
+        found[layer] = member
+    return found
+
+
+UNSAFE, LONGEST = re.compile(r"[^\w.-]"), 100
 
 
 def is_trace(path: Path) -> bool:
@@ -208,7 +228,11 @@ def read_trace(path: Path) -> TraceFile:
     if not isinstance(about, dict) or about.get("schema") != TRACE_SCHEMA:
         raise NmcError("NMC-D01", who, f"is no trace of schema {TRACE_SCHEMA}", "run again with this nmc")
     counts = counts_from_json(about.pop("counts", None), who)
-    spikes = {name[len(SPIKES) :]: array for name, array in arrays.items() if name.startswith(SPIKES)}
+    layers = about.pop("layers", {})
+    if not isinstance(layers, dict) or not all(isinstance(layer, str) for layer in layers.values()):
+        raise NmcError("NMC-D01", who, "its names of layers are malformed", "run again with this nmc")
+    members = {name[len(SPIKES) :]: array for name, array in arrays.items() if name.startswith(SPIKES)}
+    spikes = {layers.get(member, member): array for member, array in members.items()}
     for name, array in spikes.items():
         if array.dtype.kind not in "iu" or array.shape[:2] != (counts.samples, counts.steps):
             problem = f"spikes of {name} are {array.dtype} of shape {array.shape}"

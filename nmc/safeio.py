@@ -36,6 +36,7 @@ __all__ = [
     "check_regular",
     "check_total",
     "ensure_writable",
+    "is_safe_name",
     "npy_bytes",
     "open_hdf5",
     "open_npz",
@@ -69,6 +70,12 @@ class Limits:
 
 ZIP_NAME = re.compile(r"[^\x00-\x1f\x7f\\:/]{1,255}(/[^\x00-\x1f\x7f\\:/]{1,255}){0,15}")
 NPY_HEADER_BYTES = 10_000
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a member of an archive may be called so: nothing climbs, nothing controls a terminal."""
+    parts = name.split("/")
+    return ZIP_NAME.fullmatch(name) is not None and "." not in parts and ".." not in parts
 
 
 # --- reading: any file ------------------------------------------------------------------------------
@@ -215,8 +222,7 @@ def _check_members(archive: zipfile.ZipFile, who: str, size: int, limits: Limits
     for member in members:
         name = member.filename
         # orig_filename: zipfile cuts a name at its first NUL.
-        parts = member.orig_filename.split("/")
-        if not ZIP_NAME.fullmatch(member.orig_filename) or "." in parts or ".." in parts:
+        if not is_safe_name(member.orig_filename):
             raise NmcError("NMC-F02", who, f"unsafe member name {member.orig_filename[:80]!r}")
         if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
             raise NmcError("NMC-F02", who, f"member {name[:80]!r} is a link or device")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,6 +66,17 @@ def node_names(graph: OpGraph) -> dict[str, str]:
     writer = _Writer(graph)
     writer.file()
     return {name: writer.values[name][0] for name in (*graph.named(og.Input), *graph.named(og.Neuron))}
+
+
+def node_name(name: str, taken: Container[str]) -> str:
+    """What a file calls a node of this name, where other nodes have theirs."""
+    base = UNSAFE.sub("_", name.replace("/", "."))[:LONGEST]
+    if not base.strip("."):  # HDF5 means the group itself
+        base = "node"
+    label, count = base, 2
+    while label in taken:
+        label, count = f"{base}.{count}", count + 1
+    return label
 
 
 def _hdf5(
@@ -142,11 +153,7 @@ class _Writer:
         return (label,)
 
     def _label(self, name: str) -> str:
-        base = UNSAFE.sub("_", name.replace("/", "."))[:LONGEST] or "node"
-        label, count = base, 2
-        while label in self.nodes or label in self.promised.values():
-            label, count = f"{base}.{count}", count + 1
-        return label
+        return node_name(name, {*self.nodes, *self.promised.values()} if self.promised else self.nodes)
 
     def _distinct(self, label: str, sources: tuple[str, ...], fields: Mapping[str, Value]) -> list[str]:
         """The sources, each once: what comes again comes through a Scale of 1."""

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from nmc.errors import NmcError
+from nmc.errors import NmcError, one_line
 from nmc.reports.document import Document
 
 
@@ -30,6 +30,6 @@ def _cell(record: Mapping[str, Any], name: str) -> str:
     value = record.get(name)
     if value is None:
         return ""
-    text = "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = one_line("x".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
     # A spreadsheet would run a name that starts like a formula.
-    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@") else text

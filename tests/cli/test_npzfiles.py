@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,19 @@ def test_a_trace_comes_back(tmp_path: Path) -> None:
     assert back.counts == COUNTS
     assert back.about["engine"] == "reference"
     assert is_trace(path)
+
+
+@pytest.mark.parametrize(
+    "layer", ["conv:1", "a\\b", "a\nb", "\0", "..", "x" * 300, "/".join("abcdefghijklmnopq")]
+)
+def test_a_trace_of_a_layer_that_no_file_could_be_called_by(layer: str, tmp_path: Path) -> None:
+    path = tmp_path / "trace.npz"
+    kept = {name: np.full((2, 3, 1), number, np.int32) for number, name in enumerate("abc")}
+    trace = replace(make_trace(), spikes=kept, u=kept, v=kept)
+    write_trace(path, trace, {"a": layer, "b": "conv_1", "c": "ünï/cödé 2"}, {})
+    back = read_trace(path).spikes
+    assert set(back) == {layer, "conv_1", "ünï/cödé 2"}
+    assert [int(one[0, 0, 0]) for one in (back[layer], back["conv_1"], back["ünï/cödé 2"])] == [0, 1, 2]
 
 
 def test_the_same_trace_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
 from nmc.frontend.float_engine import run
 from nmc.frontend.nir_read import inspect_nir, load_nir
-from nmc.frontend.nir_write import write_nir
+from nmc.frontend.nir_write import node_name, write_nir
 from nmc.ir import Compare
 
 STEPS = 4
@@ -293,3 +293,10 @@ def test_what_nir_cannot_say_is_refused(tmp_path):
         with pytest.raises(NmcError, match="NMC-G05 x"):
             write_nir(graph, tmp_path / "model.nir")
         assert not (tmp_path / "model.nir").exists()
+
+
+def test_names_that_no_file_takes():
+    taken: set[str] = set()
+    for name in ("a/b", "a.b", ".", "..", "", "ü:1", "x" * 300, "a b"):
+        taken.add(node_name(name, taken))
+    assert taken == {"a.b", "a.b.2", "node", "node.2", "node.3", "__1", "x" * 100, "a_b"}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from typing import Any
 
 import pytest
 
-from nmc.reports import layout, render_json, render_markdown, render_text
+from nmc.errors import NmcError
+from nmc.reports import layout, render_csv, render_json, render_markdown, render_text
 from nmc.reports.document import Document, table_of
 from nmc.reports.model import Accuracy, Activity, Energy, Estimate, Pace, Peak, Report, Row, total_row
 from nmc.reports.units import format_energy
@@ -188,3 +190,23 @@ def test_table_without_rows() -> None:
     assert table.rows() == []
     assert "a" in render_text.render(Document("x", {}, (table,)))
     assert "| a | b |" in render_markdown.render(Document("x", {}, (table,)))
+
+
+def test_csv_has_a_line_per_record_and_no_formulas() -> None:
+    records = [
+        {"layer": "=1+1", "cores": 3, "shape": [2, 3], "energy_J": None},
+        {"layer": 'a "b", c\n\0', "cores": -4, "shape": (), "odd": 0.5},
+    ]
+    document = Document("report", {"of": {"layers": records}}, (), records=("of", "layers"))
+    assert list(csv.reader(render_csv.render(document).splitlines())) == [
+        ["layer", "cores", "shape", "energy_J", "odd"],
+        ["'=1+1", "3", "2x3", "", ""],
+        ['a "b", c\\n\\x00', "-4", "", "", "0.5"],
+    ]
+
+
+@pytest.mark.parametrize("members", [{"layers": []}, {"verdict": "equal"}])
+def test_csv_of_what_has_no_records(members: dict[str, object]) -> None:
+    document = Document("verify", members, (), records=("layers",) if "layers" in members else ())
+    with pytest.raises(NmcError, match="NMC-U02 format: verify has no records for CSV"):
+        render_csv.render(document)
