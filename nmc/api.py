@@ -48,7 +48,7 @@ from nmc.reports.build import build_report
 from nmc.reports.fidelity import LayerFit, compare_layers
 from nmc.reports.model import Report
 from nmc.reports.neurobench import NeuroBench, measure
-from nmc.running import Progress, check_steps, run, runnable
+from nmc.running import Progress, check_steps, run, runnable, steps_of
 
 if TYPE_CHECKING:
     from nmc.quantize.fake import AwareNetwork
@@ -418,7 +418,7 @@ def verify(
         encoded = golden.inputs(bundle.golden, network)[:samples]
         if len(encoded) < samples:
             encoded = np.concatenate([encoded, golden.random_input(network, samples - len(encoded), 1)])
-    t = check_steps(network.steps if steps is None else steps)
+    t = steps_of(network, steps)
     return compare(network, encoded, t, engine_by_name(engine), engine_by_name(against), progress)
 
 

@@ -26,7 +26,7 @@ from nmc.errors import NmcError
 from nmc.ir import IntArray
 from nmc.markup import summary
 from nmc.npzfiles import SampleFile, Samples, checked_labels, counts_from_json, refuse_foreign_labels
-from nmc.running import Progress, answers, check_steps, run, runnable
+from nmc.running import Progress, answers, run, runnable, steps_of
 
 SHARD = 256
 JOURNAL_SCHEMA = "nmc.journal/1"
@@ -104,7 +104,7 @@ def evaluate(
             engine.
     """
     network = runnable(bundle)
-    t = check_steps(network.steps if steps is None else steps)
+    t = steps_of(network, steps)
     if shard < 1:
         raise NmcError("NMC-U02", "shard", f"is {shard}", "use at least 1", measured=shard, allowed=1)
     name = engine_by_name(engine).name

@@ -19,7 +19,7 @@ from nmc.ir import IntArray
 from nmc.npzfiles import read_samples
 from nmc.partition.graph import core_graph, to_graphml, to_json
 from nmc.reports.document import Document
-from nmc.running import check_steps, runnable
+from nmc.running import check_steps, runnable, steps_of
 
 
 def export_bundle(
@@ -47,7 +47,7 @@ def export_bundle(
         hint = f"netx.hdf5.Network({str(out)!r}, reset_interval=T, reset_offset={netx.OFFSET})"
     else:
         _check_folder(out, force)
-        t = network.steps if steps is None else steps
+        t = steps_of(network, steps)
         x = _samples(bundle, data, samples)
         files = export.export_lava(network, x, t, out)
         hint = f"python {out / export.SCRIPT}"
@@ -149,7 +149,7 @@ def _bundle_vectors(bundle: Bundle, data: Path | None, samples: int, steps: int 
     """Layer -> what the chip's integers are, in the user's time."""
     network = runnable(bundle)
     x = _samples(bundle, data, samples)
-    t = network.steps if steps is None else check_steps(steps)
+    t = steps_of(network, steps)
     names = [population.name for population in network.compute]
     trace = engine_by_name("auto").run(network, x, t, names)
     (source,) = network.inputs

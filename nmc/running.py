@@ -48,12 +48,10 @@ def run(
     Raises:
         NmcError: NMC-D02 for data that do not fit, NMC-U03 for an unknown layer, NMC-U02 for steps or a batch
             that are none, NMC-E* for the engine, NMC-W02 when memory does not suffice, NMC-Q01 for more steps
-            than a readout's potential has room.
+            than states have room for.
     """
     network = runnable(bundle)
-    t = check_steps(network.steps if steps is None else steps)
-    if network.readout == "potential" and t > network.steps:
-        _prove_longer(network, t)
+    t = steps_of(network, steps)
     names = resolve_layers(network, record)
     runner = engine_by_name(engine)
     samples = encode.numbers(network.inputs[0].label, x)
@@ -73,15 +71,25 @@ def run(
     return join(traces)
 
 
-def _prove_longer(network: Network, steps: int) -> None:
-    """A readout's potential grows with every step, and its scale was chosen for the T of the compile."""
-    try:
-        ranges.prove(network.with_(steps=steps))
-    except NmcError as error:
-        remedy = f"compile it for that many: --steps {steps}"
-        raise NmcError(
-            error.code, error.who, error.problem, remedy, measured=error.measured, allowed=error.allowed
-        ) from error
+def steps_of(network: Network, steps: int | None) -> int:
+    """T of a run of integers; by default that of the compile.
+
+    What adds up over time, a readout's potential or u of a looped soft reset, was proven for the compile's T,
+    so that a longer run is proven anew.
+
+    Raises:
+        NmcError: NMC-U02 for what is no T, NMC-Q01 where the states have no room for so many steps.
+    """
+    t = check_steps(network.steps if steps is None else steps)
+    if t > network.steps:
+        try:
+            ranges.prove(network.with_(steps=t))
+        except NmcError as error:
+            remedy = f"it was compiled for {network.steps:,} steps: compile it with --steps {t}"
+            raise NmcError(
+                error.code, error.who, error.problem, remedy, measured=error.measured, allowed=error.allowed
+            ) from error
+    return t
 
 
 def _count(samples: npt.NDArray[Any]) -> int:

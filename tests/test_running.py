@@ -1,15 +1,21 @@
-"""Whole runs: what their traces take is asked for before the first batch."""
+"""Whole runs: what their traces take is asked for before the first batch, what more steps bring is proven."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import gen
+import numpy as np
 import pytest
 
-from nmc import running, timing
+from nmc import api, exporting, running, timing
 from nmc.backends import memory
+from nmc.bundle import Bundle
 from nmc.errors import NmcError
+from nmc.frontend import opgraph as og
 
 
 def test_traces_of_all_batches_must_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,3 +31,58 @@ def test_traces_of_all_batches_must_fit_together(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(NmcError) as caught:
         running.run(bundle, x, "reference", record=["all"], batch=2)  # type: ignore[arg-type]
     assert (caught.value.code, caught.value.measured) == ("NMC-W02", 2 * whole)
+
+
+COMPILED, LONG = 8, 4000
+SAMPLES = np.random.default_rng(1).random((4, 4))
+
+
+@pytest.fixture(scope="module")
+def soft() -> Bundle:
+    """Integrate-and-fire neurons whose soft resets are loops: u adds up all that arrives."""
+    rng = np.random.default_rng(0)
+    nodes = {
+        "input": og.Input((4,)),
+        "fc1": og.Linear(rng.normal(size=(6, 4)), rng.normal(size=6)),
+        "n1": og.Neuron(1.0, reset=og.ResetRule.SUBTRACT),
+        "fc2": og.Linear(rng.normal(size=(3, 6)), None),
+        "n2": og.Neuron(1.0, reset=og.ResetRule.SUBTRACT),
+        "output": og.Output(),
+    }
+    graph = og.OpGraph(nodes, tuple(pairwise(nodes)), steps=COMPILED)
+    return api.compile(graph, "loihi2", SAMPLES)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda bundle, steps: api.run(bundle, SAMPLES, steps=steps),
+        lambda bundle, steps: api.evaluate(bundle, [(SAMPLES, None)], steps=steps),
+        lambda bundle, steps: api.verify(bundle, "stepwise", 1, steps=steps),
+    ],
+    ids=["run", "evaluate", "verify"],
+)
+def test_steps_for_which_u_has_no_room_are_refused(
+    soft: Bundle, use: Callable[[Bundle, int], object]
+) -> None:
+    """A few more are proven and run; so many that u could wrap are not."""
+    assert use(soft, COMPILED + 1)
+    expected = rf"NMC-Q01 n1: synaptic current u can reach .* for {COMPILED} steps: .* --steps {LONG}"
+    with pytest.raises(NmcError, match=expected):
+        use(soft, LONG)
+
+
+@pytest.mark.parametrize(
+    "export",
+    [
+        lambda path, out: exporting.export_bundle(path, "lava", out, None, 1, LONG, False),
+        lambda path, out: exporting.export_vectors(exporting.Source(path, steps=LONG), out, None, 1, False),
+    ],
+    ids=["lava", "nirdata"],
+)
+def test_nor_are_they_exported(soft: Bundle, export: Callable[[Path, Path], object], tmp_path: Path) -> None:
+    path, out = tmp_path / "soft.nmc", tmp_path / "out"
+    soft.save(path)
+    with pytest.raises(NmcError, match=f"NMC-Q01 n1: .* --steps {LONG}"):
+        export(path, out)
+    assert not out.exists()
