@@ -322,7 +322,7 @@ class AwareNetwork(nn.Module):  # type: ignore[misc]
         """What a soft reset subtracts moves with the threshold."""
         assert neuron.drop is not None
         assert neuron.vth is not None
-        return threshold + torch.from_numpy((neuron.drop - neuron.vth.value).astype(np.float64))
+        return threshold + torch.from_numpy(np.asarray(neuron.drop - neuron.vth.value, np.float64))
 
     # --- export -----------------------------------------------------------------------------------------
 

@@ -90,6 +90,14 @@ CASES = [
 ]
 
 
+def test_one_scale_for_a_population_with_soft_resets() -> None:
+    network, x = quantnet.network(reset=Reset.SUBTRACT), quantnet.images(24)
+    module = aware(network, load_chip("lava-cpu"), x, Precision(4, "layer"))
+    assert module.export()["b"].neuron.vth.mant.ndim == 0
+    train(module, x)
+    assert mismatches(module, x, engine("reference")) == 0
+
+
 @pytest.mark.parametrize("bits", [8, 2])
 @pytest.mark.parametrize(("name", "chip"), CASES)
 def test_the_forward_is_the_engine_before_and_after_training(name: str, bits: int, chip: str) -> None:
