@@ -133,11 +133,14 @@ def _reset(name: str, op: Neuron, keep_v: float) -> Reset:
         return Reset.ZERO
     if op.reset is ResetRule.SUBTRACT or (op.reset is ResetRule.SUBTRACT_NEXT and keep_v >= LEAST_KEPT):
         return Reset.SUBTRACT
+    remedy = "train with reset_delay=False"
+    if op.reset is ResetRule.SUBTRACT_NEXT:
+        remedy = f"keep at least 1/{1 / LEAST_KEPT:g} of v from step to step, reset to zero"
     raise NmcError(
         "NMC-Q03",
         name,
         "is reset in the step after its spike, chips reset in the same step",
-        "train with reset_delay=False, or run it with --engine float",
+        f"{remedy}, or run it with --engine float",
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from nmc import neuron as spec
 from nmc import synapse
-from nmc.errors import InternalError, NmcError
+from nmc.errors import NmcError
 from nmc.ir import (
     Conv2d,
     Dense,
@@ -305,7 +305,7 @@ class ScaledPopulation:
         limits = [np.full(1, np.inf)]
         if self._neuron.threshold is not None:
             largest = weights.per_output(np.abs(self._neuron.threshold), np.max)
-            limits.append(((1 << spec.THRESHOLD_BITS) - 1) / largest)
+            limits.append(_over((1 << spec.THRESHOLD_BITS) - 1, largest))
             if self.loops:
                 # What v starts from becomes the bias, what a spike subtracts a weight.
                 start = weights.per_output(np.abs(self._neuron.v0), np.max) + START * largest
@@ -449,7 +449,16 @@ class ScaledPopulation:
         # Every rounded term may add half a mantissa.
         exp = neurons.smallest_exponent(largest, slack=len(self.host) + 1)
         if exp is None:
-            raise InternalError(f"{self._population.name}: the scale limit let a host current overflow")
+            limit = neurons.MAX_BIAS_MANT << spec.BIAS_EXP_MAX
+            raise NmcError(
+                "NMC-Q01",
+                self._population.label,
+                f"a bias of {largest:,.0f} v units from the host next to a threshold of one weight unit, the"
+                f" chip holds {limit:,}",
+                "train with a larger threshold or smaller weights",
+                measured=largest,
+                allowed=limit,
+            )
         return exp
 
     def projection(self, projection: Projection) -> Projection:

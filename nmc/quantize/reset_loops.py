@@ -183,12 +183,12 @@ def _note(looped: list[Population], clocks: list[Population]) -> str:
 
 def _check(network: Network, population: Population, chip: Chip) -> None:
     assert isinstance(population.neuron, FixedNeuron)
-    remedy = "train with a hard reset, or compile for lava-cpu"
-    problem = ""
+    remedy, problem = "train with a hard reset, or compile for lava-cpu", ""
     if not can_loop(population.neuron):
         problem = f"reset by subtract behind a synaptic filter, {chip.name} has one state for both"
     elif any(one.on_host for one in network.incoming(population.name)):
         problem = f"reset by subtract where the host writes the input as bias: {chip.name} cannot add it up"
+        remedy = "give spike trains, compile for loihi2, or train with a hard reset"
     if problem:
         raise NmcError("NMC-Q03", population.label, problem, remedy)
 

@@ -198,7 +198,7 @@ def _own_scales(float_network: Network, integer_network: Network, name: str) -> 
     before, after = float_network[name].neuron, integer_network[name].neuron
     if not (isinstance(before, FloatNeuron) and isinstance(after, FixedNeuron)):
         return False
-    if before.threshold is None or after.vth is None:
+    if before.threshold is None or after.vth is None or not np.all(before.threshold):
         return False
     low, high = after.vth.mant / before.threshold, (after.vth.mant + 1) / before.threshold
     return bool(np.max(low) > np.min(high))

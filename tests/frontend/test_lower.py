@@ -252,8 +252,8 @@ def test_a_delayed_subtraction_is_an_immediate_one_of_what_will_not_have_decayed
     ("changes", "problem"),
     [
         ({"multi_spike": True, "reset": og.ResetRule.SUBTRACT}, "floor"),
-        ({"reset": og.ResetRule.SUBTRACT_NEXT, "keep_v": 0.01}, "in the step after"),
-        ({"reset": og.ResetRule.BLANK_NEXT}, "in the step after"),
+        ({"reset": og.ResetRule.SUBTRACT_NEXT, "keep_v": 0.01}, "in the same step; keep at least 1/64 of v"),
+        ({"reset": og.ResetRule.BLANK_NEXT}, "in the same step; train with reset_delay=False"),
         ({"keep_v": [0.5, 0.5, 0.25]}, "keep_v differs"),
         ({"keep_v": 1.5}, "keep_v = 1.5"),
     ],
@@ -262,7 +262,7 @@ def test_semantics_without_a_lowering_are_refused_by_name(changes, problem):
     with pytest.raises(NmcError) as caught:
         lower(lif(threshold=1.0, **changes), 4, "distribute", Encoding.GRADED)
     assert (caught.value.code, caught.value.who) == ("NMC-Q03", "s")
-    assert problem in caught.value.problem
+    assert problem in f"{caught.value.problem}; {caught.value.remedy}"
     assert caught.value.remedy
 
 

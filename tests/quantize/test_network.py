@@ -212,6 +212,23 @@ def test_a_planted_overflow_is_refused_with_the_layer_and_both_numbers() -> None
         ranges.prove(result.with_(projections=(loud, result.projections[1])))
 
 
+def test_a_threshold_far_below_what_the_host_writes_is_refused() -> None:
+    """It must be one weight unit at least, so that the bias leaves its field."""
+    tiny = small()
+    _, hidden, _ = tiny.populations
+    cell = replace(hidden.neuron, threshold=frozen(1e-6, np.float64))
+    tiny = tiny.with_(populations=tiny.map_populations({hidden.name: replace(hidden, neuron=cell)}))
+    message = r"NMC-Q01 conv1: a bias of [\d,]+ v units from the host .*, the chip holds 524,160; train"
+    with pytest.raises(NmcError, match=message):
+        quantized(tiny, images(), host=True)
+
+
+def test_a_threshold_of_zero_limits_nothing() -> None:
+    network = small(threshold=0.0, keep_v=0.9)
+    with np.errstate(all="raise"):
+        assert quantized(network, images())["b"].neuron.vth.mant.max() == 0
+
+
 def test_weights_of_every_width_stay_on_lavas_grid() -> None:
     """As Lava truncates them: ``(clip(w, -256, 255) >> (9 - bits)) << (9 - bits)`` changes nothing."""
     rng = np.random.default_rng(0)
