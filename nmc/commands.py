@@ -17,6 +17,7 @@ from nmc.constraints import Constraints, load_constraints
 from nmc.errors import CATALOGUE, EXIT_OK, NmcError
 from nmc.frontend.lint import Finding
 from nmc.frontend.opgraph import OpGraph
+from nmc.ir import Network
 from nmc.npzfiles import TraceFile, is_trace, read_samples, read_trace, refuse_foreign_labels, write_trace
 from nmc.passes import PassDone, describe, pipeline
 from nmc.progress import Reporter
@@ -124,15 +125,6 @@ def _converted(model: Path, data: Any, method: str, options: dict[str, Any]) -> 
     return api.convert(model, data, options["steps"], method, chip=options["chip"], weights=weights)
 
 
-def read_bundle(path: Path) -> Bundle:
-    """The bundle of a file; a model that was not compiled yet is refused (NMC-F01) with what to do."""
-    if path.suffix in (".nir", ".net") and path.is_file():
-        also = ", or run it with --engine float" if path.suffix == ".nir" else ""
-        remedy = f"compile it first: nmc compile {path} -o model.nmc{also}"
-        raise NmcError("NMC-F01", str(path), "is a model, not a bundle", remedy)
-    return api.read(path)
-
-
 def run_model(
     model: Path,
     samples: Path,
@@ -156,7 +148,7 @@ def run_model(
         raise NmcError(
             "NMC-U01", "nmc run", "--record without --out", "say where the trace goes: -o trace.npz"
         )
-    bundle = read_bundle(model)
+    bundle = api.read(model)
     data = read_samples(samples)
     refuse_foreign_labels(str(samples), data.y, answers(bundle.network))
     name = engine_by_name(engine).name
@@ -185,7 +177,7 @@ def evaluate_bundle(
     progress: Reporter,
 ) -> Document:
     """Run a whole data set, one shard in memory at a time; schema ``nmc.evaluate/1``."""
-    bundle = read_bundle(path)
+    bundle = api.read(path)
     result = api.evaluate(bundle, samples, engine, steps, journal=journal, progress=progress.hook("evaluate"))
     accuracy = None if result.accuracy is None else Accuracy(result.counts.samples, result.accuracy)
     report = layout.document(
@@ -280,7 +272,7 @@ def sweep_model(
 
 def report_bundle(path: Path, trace: Path | None, constants: str | None, *, drawn: bool = False) -> Document:
     """The report of a bundle, with what a trace counted; ``drawn``: with pictures of its mapping."""
-    bundle = read_bundle(path)
+    bundle = api.read(path)
     recorded = None if trace is None else read_trace(trace)
     document = _report(bundle, path, trace, recorded, constants)
     return (
@@ -304,6 +296,7 @@ def _report(
         return layout.document(api.report(bundle, constants=constants))
     if recorded.about.get("build_id") != bundle.build_id:
         raise NmcError("NMC-D02", str(trace), f"is a trace of another build than {path}", "run that bundle")
+    _check_counts(bundle.network, recorded.counts, str(trace))
     accuracy = recorded.about.get("accuracy")
     populations = {label: name for name, label in names_of(bundle.network).items()}
     report = build_report(
@@ -317,6 +310,17 @@ def _report(
         spikes={populations[name]: array for name, array in recorded.spikes.items() if name in populations},
     )
     return layout.document(report)
+
+
+def _check_counts(network: Network, counts: Counts, who: str) -> None:
+    """Refuse (NMC-D01) counts that are not one per population and projection of the network."""
+    populations = {one.name for one in network.populations}
+    projections = {one.name for one in network.projections}
+    per = dict.fromkeys(("spikes", "grades", "updates"), populations)
+    per |= dict.fromkeys(("synops", "graded_synops", "host_macs"), projections)
+    for kind, names in per.items():
+        if set(getattr(counts, kind)) != names:
+            raise NmcError("NMC-D01", who, f"its {kind} are of other layers", "run again with this nmc")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -228,6 +228,9 @@ def read_trace(path: Path) -> TraceFile:
     if not isinstance(about, dict) or about.get("schema") != TRACE_SCHEMA:
         raise NmcError("NMC-D01", who, f"is no trace of schema {TRACE_SCHEMA}", "run again with this nmc")
     counts = counts_from_json(about.pop("counts", None), who)
+    accuracy = about.get("accuracy")
+    if accuracy is not None and (isinstance(accuracy, bool) or not isinstance(accuracy, int | float)):
+        raise NmcError("NMC-D01", who, "its accuracy is no number", "run again with this nmc")
     layers = about.pop("layers", {})
     if not isinstance(layers, dict) or not all(isinstance(layer, str) for layer in layers.values()):
         raise NmcError("NMC-D01", who, "its names of layers are malformed", "run again with this nmc")

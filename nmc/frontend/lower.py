@@ -28,6 +28,7 @@ from nmc.frontend.compose import Operator, WindowCutError, dense
 from nmc.frontend.currents import ONE, Algebra, Current, Term
 from nmc.frontend.neuron_fold import FoldedNeuron, collapse, fold_neuron
 from nmc.frontend.opgraph import OpGraph
+from nmc.frontend.overflow import refuse_overflow
 from nmc.frontend.shapes import spread
 from nmc.ir import Encoding, FloatArray, FloatNeuron, Identity, InputNeuron, Network, Population, Shape
 
@@ -65,13 +66,16 @@ def lower(graph: OpGraph, steps: int, joins: Joins, encoding: Encoding) -> Netwo
 
     Raises:
         NmcError: NMC-G05 for an op without a lowering, NMC-Q03 for a neuron that the float Network
-            cannot state, NMC-G08 for a dead end, NMC-U02 for ``steps`` below 1, and those of shape
-            inference.
+            cannot state, NMC-G04 for numbers whose product no float holds, NMC-G08 for a dead end, NMC-U02
+            for ``steps`` below 1, and those of shape inference.
     """
     if steps < 1:
         raise NmcError("NMC-U02", "steps", f"{steps} time steps", "give at least 1")
     graph.check_ends()
-    return _Lowering(graph, joins, encoding).network(steps)
+    with np.errstate(over="ignore", invalid="ignore"):
+        network = _Lowering(graph, joins, encoding).network(steps)
+    refuse_overflow(network)
+    return network
 
 
 class _Lowering(Algebra):

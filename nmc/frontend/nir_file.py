@@ -155,11 +155,24 @@ def _read_node(name: str, group: Any, findings: list[Finding]) -> RawNode | RawG
                 )
             )
         elif key not in ("type", "metadata"):
-            fields[key] = _read_field(name, kind, key, group[key])
+            fields[key] = _checked(name, kind, key, _read_field(name, kind, key, group[key]))
     for key in REQUIRED[kind]:
         if key not in fields:
             raise NmcError("NMC-F04", name, f"field '{key}' of {kind} is missing", "export it again")
     return RawNode(kind, _completed(name, kind, fields))
+
+
+def _checked(name: str, kind: str, key: str, value: Value) -> Value:
+    """A field of a node: some numbers, or the name of a padding."""
+    problem = ""
+    if isinstance(value, str):
+        problem = "" if key == "padding" else "text"
+    elif value.size == 0:
+        problem = f"empty, of shape {value.shape}"
+    if problem:
+        problem = f"field '{key}' of {kind} is {problem}, expected numbers"
+        raise NmcError("NMC-F04", name, problem, "export the graph again")
+    return value
 
 
 def _read_field(name: str, kind: str, key: str, dataset: Any) -> Value:

@@ -196,6 +196,11 @@ def test_a_trace_of_another_build_is_refused(
     assert main(["compile", "model.nir", "-o", "other.nmc", "--chip", "loihi1"]) == 0
     refused(["report", "other.nmc", "--trace", "trace.npz"], "NMC-D02", folder, capsys)
     refused(["report", "good.nmc", "--trace", "good.npz"], "NMC-D01", folder, capsys)
+    with np.load("trace.npz") as file:
+        arrays = dict(file)
+    arrays["meta"] = np.array(str(arrays["meta"]).replace('"input": ', '"outside": '))
+    np.savez("foreign.npz", **arrays)
+    refused(["report", "good.nmc", "--trace", "foreign.npz"], "NMC-D01", folder, capsys)
     refused(["report", "good.nmc", "--constants", "davies"], "NMC-U03", folder, capsys)
 
 

@@ -75,6 +75,10 @@ def test_the_same_trace_gives_the_same_bytes(tmp_path: Path) -> None:
         {"counts": {**COUNTS.__dict__, "spikes": {"a": -1}}},
         {"counts": {**COUNTS.__dict__, "spikes": {"a": 1.5}}},
         {"counts": {**COUNTS.__dict__, "spikes": {"a": True}}},
+        {"accuracy": "all of them"},
+        {"accuracy": True},
+        {"layers": ["a"]},
+        {"layers": {"a": 1}},
     ],
     ids=str,
 )

@@ -171,7 +171,21 @@ def nan_at(path: str, value: float = np.nan) -> Callable[[h5py.File], None]:
     return edit
 
 
+def late(delay: object) -> Callable[[h5py.File], None]:
+    """Another node in place of if2: its delay."""
+
+    def edit(file: h5py.File) -> None:
+        group = file["node/nodes/if2"]
+        for key in list(group):
+            del group[key]
+        group["type"], group["delay"] = "Delay", delay
+
+    return edit
+
+
 FIELDS = {
+    "delay as text": (late("soon"), "NMC-F04", "if2", "'delay' of Delay is text"),
+    "empty delay": (late(np.zeros(0)), "NMC-F04", "if2", "'delay' of Delay is empty"),
     "NaN weight": (nan_at("nodes/fc/weight"), "NMC-G04", "fc", "1 of 96"),
     "infinite bias": (nan_at("nodes/conv/bias", np.inf), "NMC-G04", "conv", "1 of 2"),
     "NaN threshold": (nan_at("nodes/if/v_threshold"), "NMC-G04", "if", "v_threshold"),

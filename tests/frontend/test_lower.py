@@ -332,6 +332,28 @@ def test_a_potential_is_no_spike():
         lower(graph(nodes, "input>li>s>out"), 4, "distribute", Encoding.GRADED)
 
 
+@pytest.mark.parametrize(
+    ("ops", "who", "what"),
+    [
+        (
+            {"x": og.Scale([1e200]), "fc": og.Linear(np.full((2, 3), 1e200)), "s": og.Neuron(1.0)},
+            "fc",
+            "weight",
+        ),
+        ({"fc": og.Linear(np.ones((2, 3))), "s": og.Neuron(1e200, gain=1e-200)}, "s", "threshold"),
+        (
+            {"fc": og.Linear(np.ones((2, 3)), [1e308, 1e308]), "x": og.Scale([1e8]), "s": og.Neuron(1.0)},
+            "s",
+            "bias",
+        ),
+    ],
+)
+def test_products_that_no_float_holds(ops, who, what):
+    nodes = {"input": og.Input((3,)), **ops, "out": og.Output()}
+    with pytest.raises(NmcError, match=f"NMC-G04 {who}: its {what} is infinite"):
+        lower(graph(nodes, ">".join(nodes)), 4, "distribute", Encoding.GRADED)
+
+
 def test_a_mean_of_potentials_is_refused():
     nodes = {"input": og.Input((3,)), "li": og.Neuron(None), "mean": og.TimeMean(), "out": og.Output()}
     with pytest.raises(NmcError, match="NMC-G05 mean: takes a mean over time of li, which never fires"):
