@@ -51,6 +51,15 @@ def test_the_help_of_nmc_itself_has_an_example_and_the_exit_codes(
         assert f" {status} " in shown.partition("Exit codes:")[2]
 
 
+def test_no_help_loses_what_stands_in_brackets() -> None:
+    """They would be taken for markup, and not be shown."""
+    import typer
+
+    for name, command in typer.main.get_command(app).commands.items():
+        texts = [command.help or "", *(getattr(one, "help", None) or "" for one in command.params)]
+        assert not [(name, text) for text in texts if "[" in text]
+
+
 def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     out = capsys.readouterr().out
