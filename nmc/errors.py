@@ -153,7 +153,9 @@ CATALOGUE: dict[str, Entry] = {
     # D: data
     "NMC-D01": Entry("bad data file", EXIT_BAD_INPUT, "The data file cannot be read or lacks a field."),
     "NMC-D02": Entry(
-        "data of the wrong shape or kind", EXIT_BAD_INPUT, "The data do not fit the network's input."
+        "data of the wrong shape or kind",
+        EXIT_BAD_INPUT,
+        "The data do not fit the network's input, or the labels its classes.",
     ),
     "NMC-D03": Entry(
         "bad calibration data", EXIT_BAD_INPUT, "Calibration data are empty, not finite, constant or silent."
