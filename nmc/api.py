@@ -358,13 +358,13 @@ def quantization_stages(
     return stages["balance"], stages["quantize"], stages["prove-ranges"]
 
 
-def read(path: str | Path) -> Bundle:
-    """Read a bundle; every checksum is verified first.
+def read(path: str | Path | Bundle) -> Bundle:
+    """Read a bundle; every checksum is verified first. One that has been read is passed on.
 
     Raises:
-        NmcError: NMC-F06 broken, NMC-F07 of another schema.
+        NmcError: NMC-F01 a model that was not compiled yet, NMC-F06 broken, NMC-F07 of another schema.
     """
-    return bundle_format.read(Path(path))
+    return bundle_format.opened(path)
 
 
 @dataclass(frozen=True)
@@ -386,7 +386,7 @@ def run_float(model: str | Path | OpGraph | Any, x: npt.ArrayLike, steps: int | 
 
 
 def verify(
-    bundle: Bundle,
+    bundle: Bundle | str | Path,
     against: str = "lava-inprocess",
     samples: int = 3,
     *,
@@ -398,7 +398,7 @@ def verify(
     """Compare two engines bit by bit on the bundle's golden samples (then random ones), or on ``x``.
 
     Args:
-        bundle: compiled at least to stage QUANTIZED.
+        bundle: compiled at least to stage QUANTIZED; or its path.
         against: the engine that is tested: "lava-inprocess" is Lava's process models, "lava" its runtime.
         samples: N, the first ones of ``x`` (see ``run``).
         engine: the engine that is taken as right.
@@ -409,6 +409,7 @@ def verify(
         Mismatches of spikes, u and v per population and the first divergence; ``bundle.with_verification``
         keeps it.
     """
+    bundle = read(bundle)
     network = runnable(bundle)
     if samples < 1:
         raise NmcError("NMC-U02", "samples", f"is {samples}", "use at least 1", measured=samples, allowed=1)
@@ -429,6 +430,7 @@ def neurobench(
     *,
     profile: str | None = None,
     dt: float | None = None,
+    weights: str | Path | None = None,
     steps: int | None = None,
 ) -> NeuroBench:
     """NeuroBench's metrics of a model before any chip, under NeuroBench's names; see ``reports.neurobench``.
@@ -436,13 +438,13 @@ def neurobench(
     Args:
         model: as for ``load``, or a torch module, whose own parameters and buffers are then counted.
         x, y: samples and labels; without samples there are static metrics only.
-        profile, dt, steps: see ``load``.
+        profile, dt, weights, steps: see ``load``.
     """
     samples = None if x is None else encode.numbers("x", x)
     labels = None
     if y is not None and samples is not None:
         labels = checked_labels("labels", encode.numbers("labels", y), samples.shape)
-    graph = load(model, profile, dt, steps=steps, data=samples)
+    graph = load(model, profile, dt, weights=weights, steps=steps, data=samples)
     if isinstance(model, str | Path | OpGraph):
         return measure(graph, x, labels, steps)
     parameters = [one.numel() for one in model.parameters()]
@@ -450,8 +452,9 @@ def neurobench(
     return measure(graph, samples, labels, steps, (sum(parameters), sum(held)))
 
 
-def report(bundle: Bundle, trace: Trace | None = None, **facts: Any) -> Report:
+def report(bundle: Bundle | str | Path, trace: Trace | None = None, **facts: Any) -> Report:
     """Per-layer report; see ``report.build.build_report`` for ``facts`` such as ``accuracy``."""
+    bundle = read(bundle)
     if trace is not None:
         facts = {"counts": trace.counts, "spikes": trace.spikes, **facts}
     return build_report(bundle.network, bundle.chip, config=bundle.config, verified=bundle.verified, **facts)

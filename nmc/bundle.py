@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,6 +175,26 @@ def is_bundle(path: str | os.PathLike[str]) -> bool:
             return file.read(len(_MARK)) == _MARK
     except (OSError, ValueError):
         return False
+
+
+def opened(bundle: Bundle | str | os.PathLike[str] | Any) -> Bundle:
+    """A bundle as it is given, or read from its path.
+
+    Raises:
+        NmcError: NMC-F01 for a model that was not compiled yet, NMC-U02 for what is no bundle at all, and
+            those of ``read``.
+    """
+    if isinstance(bundle, Bundle):
+        return bundle
+    if not isinstance(bundle, str | os.PathLike):
+        remedy = "compile it first: nmc.compile(model, chip, data)"
+        raise NmcError("NMC-U02", type(bundle).__name__, "is no bundle, nor the path of one", remedy)
+    path = Path(bundle)
+    if path.suffix in (".nir", ".net") and path.is_file():
+        also = ", or run it with --engine float" if path.suffix == ".nir" else ""
+        remedy = f"compile it first: nmc compile {path} -o model.nmc{also}"
+        raise NmcError("NMC-F01", str(path), "is a model, not a bundle", remedy)
+    return read(path)
 
 
 def read(path: str | os.PathLike[str]) -> Bundle:

@@ -21,7 +21,7 @@ from nmc import safeio
 from nmc.backends import encode
 from nmc.backends.base import Counts
 from nmc.backends.engines import engine as engine_by_name
-from nmc.bundle import Bundle
+from nmc.bundle import Bundle, opened
 from nmc.errors import NmcError
 from nmc.ir import IntArray
 from nmc.markup import summary
@@ -77,7 +77,7 @@ class Evaluation:
 
 
 def evaluate(
-    bundle: Bundle,
+    bundle: Bundle | str | Path,
     data: Data,
     engine: str = "auto",
     steps: int | None = None,
@@ -89,7 +89,7 @@ def evaluate(
     """Run a data set through a compiled network; only one shard of it is in memory at any time.
 
     Args:
-        bundle: compiled at least to stage QUANTIZED.
+        bundle: compiled at least to stage QUANTIZED; or its path.
         data: a ``.npz`` file with ``x`` and, optionally, ``y``; or (x, y) batches of any size, as a torch
             data loader yields them, y None where there are no labels.
         engine: see ``backends.engines.NAMES``; all give the same bits.
@@ -103,6 +103,7 @@ def evaluate(
             NMC-U02 for a shard size below 1; NMC-W01 for a journal that cannot be written; NMC-E* for the
             engine.
     """
+    bundle = opened(bundle)
     network = runnable(bundle)
     t = steps_of(network, steps)
     if shard < 1:

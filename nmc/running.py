@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from nmc.backends import encode, memory
 from nmc.backends.base import Counts, Trace
 from nmc.backends.engines import engine as engine_by_name
-from nmc.bundle import Bundle
+from nmc.bundle import Bundle, opened
 from nmc.errors import NmcError
 from nmc.ir import Network, Stage
 from nmc.quantize import ranges
@@ -25,7 +26,7 @@ MAX_STEPS = 1 << 20
 
 
 def run(
-    bundle: Bundle,
+    bundle: Bundle | str | Path,
     x: npt.ArrayLike,
     engine: str = "auto",
     steps: int | None = None,
@@ -37,7 +38,7 @@ def run(
     """Run samples through a compiled network.
 
     Args:
-        bundle: compiled at least to stage QUANTIZED.
+        bundle: compiled at least to stage QUANTIZED; or its path.
         x: (N, *shape) frames or (N, T, *shape) trains, in the units the model was trained with.
         engine: see ``backends.engines.NAMES``; all give the same bits.
         steps: T; by default the network's.
@@ -96,16 +97,14 @@ def _count(samples: npt.NDArray[Any]) -> int:
     return len(samples) if samples.ndim else 0
 
 
-def runnable(bundle: Bundle) -> Network:
-    """The bundle's network; NmcError NMC-U02 where it was not compiled to integers."""
-    if bundle.network.stage < Stage.QUANTIZED:
+def runnable(bundle: Bundle | str | Path) -> Network:
+    """The network of a bundle (``bundle.opened``); NmcError NMC-U02 where it was not compiled to integers."""
+    network = opened(bundle).network
+    if network.stage < Stage.QUANTIZED:
         raise NmcError(
-            "NMC-U02",
-            bundle.network.name,
-            f"is only compiled to {bundle.network.stage.name}",
-            "compile it fully",
+            "NMC-U02", network.name, f"is only compiled to {network.stage.name}", "compile it fully"
         )
-    return bundle.network
+    return network
 
 
 def answers(network: Network) -> int:

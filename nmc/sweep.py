@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nmc import api
 from nmc.chip import load_chip
 from nmc.errors import NmcError
@@ -43,7 +45,7 @@ class Point:
 
 
 def sweep(
-    model: str | Path | OpGraph,
+    model: str | Path | OpGraph | Any,
     chip: str,
     samples: Samples,
     calibration: Any,
@@ -67,7 +69,9 @@ def sweep(
         NmcError: what holds for every point: a model or data that cannot be read. A point that is refused
             because it does not fit the chip says so in its row.
     """
-    graph, target = api.load(model, options.pop("profile", None), options.pop("dt", None)), load_chip(chip)
+    read_as = {name: options.pop(name, None) for name in ("profile", "dt", "weights", "input_shape")}
+    graph = api.load(model, steps=steps[0], data=np.asarray(samples.x), **read_as)
+    target = load_chip(chip)
     grid = [(b, t, g) for g in granularities for t in steps for b in weight_bits]
     points: list[Point] = []
     for bits, t, granularity in grid:

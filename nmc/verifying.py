@@ -9,7 +9,6 @@ from nmc import api, golden
 from nmc.backends.compare import Verification
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle
-from nmc.commands import read_bundle
 from nmc.errors import NmcError
 from nmc.npzfiles import read_samples
 from nmc.progress import Reporter
@@ -34,7 +33,7 @@ def verify_bundle(
     Returns:
         the document, and the error: NMC-V01 names the first divergence, NMC-W01 says why nothing was kept.
     """
-    bundle = read_bundle(path)
+    bundle = api.read(path)
     x = None if data is None else read_samples(data).x
     hook = progress.hook(f"verify {engine} against {against}")
     hook(0, 2)
@@ -49,7 +48,7 @@ def verify_bundle(
 
 def replay_bundle(path: Path, engine: str) -> tuple[Document, NmcError | None]:
     """Run the bundle's golden samples; the error (NMC-V01) names the first divergence from what it holds."""
-    bundle = read_bundle(path)
+    bundle = api.read(path)
     result = golden.replay(bundle.golden, runnable(bundle), engine_by_name(engine))
     return result.document(), None if result.passed else NmcError("NMC-V01", str(path), result.first)
 
@@ -58,7 +57,7 @@ def _keep(path: Path, verified: Bundle, result: Verification) -> NmcError | None
     """Add the result to the file's record, whole or not at all; what went wrong, if anything did."""
     try:
         # Read anew: another verification of the same build may have written its record meanwhile.
-        bundle = read_bundle(path)
+        bundle = api.read(path)
         if bundle.build_id != verified.build_id:
             return NmcError("NMC-W01", str(path), "was compiled anew meanwhile", "verify it again")
         bundle.with_verification(result).save(path)

@@ -6,9 +6,11 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,6 +82,24 @@ def test_batch_and_steps_may_change_between_calls(bundle: Bundle, test_set: dict
 def test_more_steps_than_a_potential_has_room_for_are_refused(bundle: Bundle, test_set: dict) -> None:
     with pytest.raises(NmcError, match=r"NMC-Q01 classifier\.i: .* after 1000 steps .*--steps 1000"):
         api.run(bundle, test_set["x"][:1], steps=1000)
+
+
+def test_bundles_may_be_given_by_their_paths(bundle: Bundle, test_set: dict, tmp_path: Path) -> None:
+    path, x = tmp_path / "digits.nmc", test_set["x"][:4]
+    bundle.save(path)
+    for given in (path, str(path)):
+        assert np.array_equal(api.run(given, x).output, api.run(bundle, x).output)
+        assert api.verify(given, "stepwise", 1).passed
+        assert api.report(given).to_json() == api.report(bundle).to_json()
+        assert api.evaluate(given, [(x, None)]).counts == api.run(bundle, x).counts
+
+
+@pytest.mark.parametrize("use", [api.read, api.report, api.verify, lambda one: api.run(one, np.zeros(1))])
+def test_what_is_no_bundle_is_refused_with_what_to_do(use: Callable[[Any], object]) -> None:
+    with pytest.raises(NmcError, match=r"NMC-F01 .*\.nir: is a model, not a bundle; compile it first"):
+        use(MODEL)
+    with pytest.raises(NmcError, match="NMC-U02 dict: is no bundle, nor the path of one; compile it first"):
+        use({})
 
 
 def test_layerwise_and_stepwise_agree_with_samples_back_to_back(bundle: Bundle) -> None:

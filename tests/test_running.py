@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import gen
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from nmc import api, exporting, running, timing
 from nmc.backends import memory
 from nmc.bundle import Bundle
+from nmc.chip import load_chip
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
 
@@ -21,15 +21,15 @@ from nmc.frontend import opgraph as og
 def test_traces_of_all_batches_must_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
     network = gen.quantize(timing.balance(gen.float_network(2, 6), 62))
     x = gen.stimulus(network, 8, 6, 2)
-    bundle = SimpleNamespace(network=network)
+    bundle = Bundle(network, load_chip("generic"))
     names = [population.name for population in network.compute]
     whole = memory.recorded_bytes(network, 8, 6, names)
     monkeypatch.setattr(memory, "SMALL_BYTES", whole)
     monkeypatch.setattr(memory, "available_bytes", lambda: 2 * whole - 1)
-    running.run(bundle, x, "reference", record=["all"], batch=8)  # type: ignore[arg-type]
+    running.run(bundle, x, "reference", record=["all"], batch=8)
     monkeypatch.setattr(running, "engine_by_name", lambda _name: None)
     with pytest.raises(NmcError) as caught:
-        running.run(bundle, x, "reference", record=["all"], batch=2)  # type: ignore[arg-type]
+        running.run(bundle, x, "reference", record=["all"], batch=2)
     assert (caught.value.code, caught.value.measured) == ("NMC-W02", 2 * whole)
 
 

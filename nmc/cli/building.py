@@ -16,6 +16,7 @@ from nmc.cli.options import (
     Granularity,
     GranularityOption,
     Joins,
+    ModelArgument,
     Objective,
     ProfileOption,
     Samples,
@@ -126,10 +127,11 @@ def compile_(
 
 
 def fit(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file.")],
+    model: ModelArgument,
     chip: ChipOption = "loihi2",
     profile: ProfileOption = None,
     dt: DtOption = None,
+    weights: WeightsOption = None,
     steps: StepsOption = None,
     weight_bits: Annotated[int, typer.Option(help="Bits per weight, 1 to 8.")] = 8,
     joins: Annotated[Joins, typer.Option(help="How residual additions are lowered.")] = Joins.AUTO,
@@ -147,6 +149,7 @@ def fit(
         chip,
         profile=profile,
         dt=dt,
+        weights=weights,
         steps=steps,
         weight_bits=weight_bits,
         joins=joins.value,
@@ -201,7 +204,7 @@ def export(
 
 
 def sweep(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file.")],
+    model: ModelArgument,
     samples: Annotated[Path, typer.Option("--input", "-i", metavar="NPZ", help="x, and y for accuracy.")],
     calibration: Annotated[Path | None, typer.Option(metavar="NPZ", help="Samples x, (N, ...).")] = None,
     chip: ChipOption = "loihi2",
@@ -214,6 +217,7 @@ def sweep(
     ] = "layer",
     profile: ProfileOption = None,
     dt: DtOption = None,
+    weights: WeightsOption = None,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw it; needs matplotlib.")] = None,
     force: ForceOption = False,
     how: FormatOption = Format.TEXT,
@@ -229,6 +233,7 @@ def sweep(
         "granularities": parse_granularities(granularity),
         "profile": profile,
         "dt": dt,
+        "weights": weights,
     }
     with Reporter() as progress:
         document = commands.sweep_model(model, samples, calibration, chip, options, plot, force, progress)
@@ -236,7 +241,7 @@ def sweep(
 
 
 def analyse(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file.")],
+    model: ModelArgument,
     samples: Annotated[Path, typer.Option("--input", "-i", metavar="NPZ", help="x, and y for accuracy.")],
     calibration: Annotated[Path | None, typer.Option(metavar="NPZ", help="Samples x, (N, ...).")] = None,
     chip: ChipOption = "loihi2",
@@ -246,6 +251,7 @@ def analyse(
     steps: StepsOption = None,
     profile: ProfileOption = None,
     dt: DtOption = None,
+    weights: WeightsOption = None,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw it; needs matplotlib.")] = None,
     force: ForceOption = False,
     how: FormatOption = Format.TEXT,
@@ -262,5 +268,6 @@ def analyse(
         "steps": steps,
         "profile": profile,
         "dt": dt,
+        "weights": weights,
     }
     emit(analyse_files(model, samples, calibration, plot, force, **options), how)

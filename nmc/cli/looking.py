@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from nmc.cli.options import DtOption, ForceOption, FormatOption, JunitOption, ProfileOption, StepsOption
+from nmc.cli.options import (
+    DtOption,
+    ForceOption,
+    FormatOption,
+    JunitOption,
+    ModelArgument,
+    ProfileOption,
+    StepsOption,
+    WeightsOption,
+)
 from nmc.console import Format, emit, nearest
 from nmc.errors import CATALOGUE, EXIT_NO_ENGINE, EXIT_OK, NmcError
 
@@ -79,13 +88,14 @@ def explain(
 
 
 def neurobench(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .nir file, or file.py:function.")],
+    model: ModelArgument,
     samples: Annotated[
         Path | None,
         typer.Option("--input", "-i", metavar="NPZ", help="x, and y; none: static metrics only."),
     ] = None,
     profile: ProfileOption = None,
     dt: DtOption = None,
+    weights: WeightsOption = None,
     steps: StepsOption = None,
     how: FormatOption = Format.TEXT,
 ) -> None:
@@ -96,5 +106,5 @@ def neurobench(
 
     data = None if samples is None else read_samples(samples)
     x, y = (None, None) if data is None else (data.x, data.y)
-    found = api.neurobench(model, x, y, profile=profile, dt=dt, steps=steps)
+    found = api.neurobench(model, x, y, profile=profile, dt=dt, weights=weights, steps=steps)
     emit(document(found, str(model)), how)

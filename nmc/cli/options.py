@@ -82,6 +82,9 @@ class ExportKind(str, enum.Enum):
     CORES = "cores"
 
 
+ModelArgument = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A .nir file, or file.py:function that builds a module.")
+]
 ProfileOption = Annotated[
     str | None,
     typer.Option(
