@@ -79,9 +79,9 @@ def main() -> None:
     one = peaks.measure()
     print(
         f"peaks of one core: {one.products / 1e9:.0f} G multiply-adds/s, {one.synops / 1e9:.0f} G synops/s "
-        f"({one.paired / 1e9:.0f} without widening), {one.bandwidth / 1e9:.0f} GB/s copied"
+        f"({one.averaged / 1e9:.0f} as nmc adds them), {one.bandwidth / 1e9:.0f} GB/s copied"
     )
-    bound, strict = (bounds(net, counts, model.steps, one, peak) for peak in (one.synops, one.paired))
+    bound, strict = (bounds(net, counts, model.steps, one, peak) for peak in (one.synops, one.averaged))
     events, dense = engine.profile["event_steps"], engine.profile["dense_steps"]
     print(
         "| layer | shape | events per site | path | ms | bound, ms | reached |\n|---|---|---|---|---|---|---|"
@@ -108,7 +108,7 @@ def main() -> None:
     print(
         f"whole run {whole * 1e3:.2f} ms per image, bounds {sum(bound.values()) * 1e3:.2f} ms: "
         f"{sum(bound.values()) / whole:.0%} (least run {sum(bound.values()) / np.min(seconds):.0%}; "
-        f"against rows added without widening {sum(strict.values()) / whole:.0%})"
+        f"against rows added as nmc adds them {sum(strict.values()) / whole:.0%})"
     )
 
 

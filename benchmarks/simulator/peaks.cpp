@@ -39,29 +39,37 @@ extern "C" int64_t row_additions(int64_t rounds) {
   for (int i = 0; i < 4; i++) asm volatile("" ::"v"(sums[i]));
   return rounds * 64 * 128;
 }
-// The same with bytes w + 128 in pairs, as nmc's kernel adds them (native/event.h): no byte is widened.
-extern "C" int64_t paired_additions(int64_t rounds) {
+// The same with bytes w + 128, as nmc's kernel adds them (native/event.h): sums modulo 256, and averages of eight rows,
+// which alone are widened.
+extern "C" int64_t averaged_additions(int64_t rounds) {
   alignas(64) static uint8_t rows[64][128];
-  __m512i all[2] = {}, high[2] = {};
+  __m512i modulo[2] = {}, all[2] = {}, high[2] = {};
   for (int64_t round = 0; round < rounds; round++)
-    for (int row = 0; row < 64; row++) {
+    for (int row = 0; row < 64; row += 8) {
       const uint8_t *from = rows[row];
       asm volatile("" : "+r"(from));
 #pragma GCC unroll 2
       for (int i = 0; i < 2; i++) {
-        const __m512i pairs = _mm512_load_si512(from + 64 * i);
-        all[i] = _mm512_add_epi16(all[i], pairs);
-        high[i] = _mm512_add_epi16(high[i], _mm512_srli_epi16(pairs, 8));
+        __m512i mean[4];
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) {
+          const __m512i x = _mm512_load_si512(from + 256 * r + 64 * i), y = _mm512_load_si512(from + 256 * r + 128 + 64 * i);
+          modulo[i] = _mm512_add_epi8(modulo[i], _mm512_add_epi8(x, y));
+          mean[r] = _mm512_avg_epu8(x, y);
+        }
+        const __m512i eight = _mm512_avg_epu8(_mm512_avg_epu8(mean[0], mean[1]), _mm512_avg_epu8(mean[2], mean[3]));
+        all[i] = _mm512_add_epi16(all[i], eight);
+        high[i] = _mm512_add_epi16(high[i], _mm512_srli_epi16(eight, 8));
       }
     }
 #pragma GCC unroll 2
-  for (int i = 0; i < 2; i++) asm volatile("" ::"v"(all[i]), "v"(high[i]));
+  for (int i = 0; i < 2; i++) asm volatile("" ::"v"(modulo[i]), "v"(all[i]), "v"(high[i]));
   return rounds * 64 * 128;
 }
 #else
 extern "C" int64_t int8_products(int64_t) { return 0; }
 extern "C" int64_t row_additions(int64_t) { return 0; }
-extern "C" int64_t paired_additions(int64_t) { return 0; }
+extern "C" int64_t averaged_additions(int64_t) { return 0; }
 #endif
 
 // Bytes read and written.

@@ -119,8 +119,10 @@ def tables(network: Network) -> Tables:
             row.kind = abi.NEURON
             row.folds = reach << spec.WEIGHT_SHIFT >= spec.U_FOLD
             host = tuple(p for p in incoming if p.on_host)
-            _neuron(made, row, population, population.neuron, bool(host))
-            _check(population, population.neuron, reach, _bias_reach(network, population, host, payloads))
+            bias = _bias_reach(network, population, host, payloads)
+            _check(population, population.neuron, reach, bias)
+            kept = kept_of_v(population.neuron, (reach << spec.WEIGHT_SHIFT) + bias)
+            _neuron(made, row, population, population.neuron, kept, bool(host))
         else:
             row.kind = abi.INPUT if population.is_input else abi.RELAY
             _refuse_beyond(population, "payload", reach, (1 << 31) - 1)
@@ -150,7 +152,24 @@ def _parameter(made: Tables, population: Population, values: npt.NDArray[Any]) -
     return abi.Parameter(made.pointer(array), 1 if per_channel else height * width)
 
 
-def _neuron(made: Tables, row: Any, population: Population, neuron: FixedNeuron, has_host: bool) -> None:
+def kept_of_v(neuron: FixedNeuron, reach: int) -> IntArray:
+    """4096ths of v that the next step sees; 0 where nothing is left of any v that a step can reach from 0.
+
+    A chip keeps at least one 4096th (quantize/neurons.py): of the small v of a pool or a gate that is
+    nothing, and neurons without memory have a faster update.
+    """
+    kept = (1 << spec.DECAY_BITS) - neuron.dv.mant
+    if np.any(neuron.du.mant + spec.U_DECAY_OFFSET < 1 << spec.DECAY_BITS):
+        return kept
+    reach += sum(
+        int(np.abs(values).max(initial=0)) for values in (neuron.v0, neuron.drop) if values is not None
+    )
+    return np.where((kept * reach) >> spec.DECAY_BITS == 0, 0, kept)
+
+
+def _neuron(
+    made: Tables, row: Any, population: Population, neuron: FixedNeuron, kept_of_v: IntArray, has_host: bool
+) -> None:
     def set_unless(name: str, values: npt.NDArray[Any], absent: int) -> None:
         if np.any(values != absent):
             setattr(row, name, _parameter(made, population, values))
@@ -168,7 +187,7 @@ def _neuron(made: Tables, row: Any, population: Population, neuron: FixedNeuron,
     if neuron.drop is not None:
         row.drop = _parameter(made, population, neuron.drop)
     set_unless("keep_u", (1 << spec.DECAY_BITS) - spec.U_DECAY_OFFSET - neuron.du.mant, 0)
-    set_unless("keep_v", (1 << spec.DECAY_BITS) - neuron.dv.mant, 1 << spec.DECAY_BITS)
+    set_unless("keep_v", kept_of_v, 1 << spec.DECAY_BITS)
     set_unless("v0", neuron.v0, 0)
 
 

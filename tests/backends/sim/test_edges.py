@@ -111,6 +111,29 @@ def test_longest_sums_of_extreme_weights(monkeypatch: pytest.MonkeyPatch, payloa
     check(monkeypatch, network, np.full((1, 2, *shape), payload, np.int64))
 
 
+@pytest.mark.parametrize("outputs", [64, 128])
+def test_averages_that_round_up_every_time(monkeypatch: pytest.MonkeyPatch, outputs: int) -> None:
+    """Averages of eight rows (native/event.h sum_split) at their largest error, list after list."""
+    worst = [0, 1, 1, 2, 1, 2, 2, 3]
+    for inputs in (8, 160, 168, 176, 336, 500):
+        row = np.array([worst[i % 8] for i in range(inputs)]) - 128
+        weight = np.stack([row + 4 * (o % 63) for o in range(outputs)])
+        network = one_layer((inputs,), Dense(), weight, neuron(), 0, 1)
+        check(monkeypatch, network, np.ones((1, 1, inputs), np.int64))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 8, 9])
+def test_few_channels_with_large_payloads(monkeypatch: pytest.MonkeyPatch, channels: int) -> None:
+    """Inputs of one or two quads of channels, rows around the 16 pixels that are counted together."""
+    rng = np.random.default_rng(channels)
+    for width in (1, 15, 16, 17, 33):
+        shape = (channels, 3, width)
+        kernel = rng.integers(-128, 128, (20, channels, 3, 3))
+        network = one_layer(shape, Conv2d(padding=(1, 1)), kernel, neuron(), 0, 255)
+        x = rng.integers(0, 256, (2, 2, *shape)) * (rng.random((2, 2, *shape)) < 0.7)
+        check(monkeypatch, network, x)
+
+
 @pytest.mark.parametrize("du", [4095, 4094, 0])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_u_folds_at_the_edge_of_24_bits(monkeypatch: pytest.MonkeyPatch, du: int, sign: int) -> None:

@@ -15,8 +15,8 @@ namespace {
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the weight rows are laid out for little-endian lanes");
 
-constexpr int kRowsPerFlush = 256;  // 256 * 255 < 2**16
-constexpr int kRowsPerTurn = 4;     // merged lists are padded to this with the zero row
+constexpr int kRowsPerFlush = 168;  // 12 * 168 / 8 < 2**8 (sum_split), 168 * 255 < 2**16
+constexpr int kRowsPerTurn = 8;     // merged lists are padded to this with the zero row; half of it for narrow rows
 
 template <int U> struct Unit;
 template <> struct Unit<16> {
@@ -61,7 +61,7 @@ NMC_INLINE int find_rows(const Geometry &g, const Events &e, int y, size_t first
 }
 
 // Weight rows of every event that reaches output column x.
-NMC_INLINE uint32_t merge(const Geometry &g, const Events &e, int x, int row_count) {
+NMC_NOINLINE uint32_t merge(const Geometry &g, const Events &e, int x, int row_count, uint32_t turn) {
   uint32_t *end = e.scratch;
   const int left = x * g.stride_w - g.pad_w, pixel = e.window * kEntryScale;
   if (g.dilation_w == 1) {  // the taps of a kernel row lie side by side in the list
@@ -87,33 +87,84 @@ NMC_INLINE uint32_t merge(const Geometry &g, const Events &e, int x, int row_cou
   const uint32_t count = static_cast<uint32_t>(end - e.scratch);
   const uint32_t zero_row = static_cast<uint32_t>(g.kernel_h * g.kernel_w * pixel);
   for (int i = 0; i < kRowsPerTurn - 1; i++) end[i] = zero_row;
-  return (count + kRowsPerTurn - 1) / kRowsPerTurn * kRowsPerTurn;
+  return (count + turn - 1) & ~(turn - 1);
 }
 
 constexpr bool is_narrow(int width) { return 2 * width <= kVector; }
+constexpr int rows_per_turn(int width) { return is_narrow(width) ? kRowsPerTurn / 2 : kRowsPerTurn; }
 
-// Sums of up to kRowsPerFlush rows (biased by 128 each), in channel order.
+// Sums of bytes of many rows, as 16-bit lanes: all + 256 of the upper bytes too often, and of the upper bytes alone.
+template <class V>
+struct Split {
+  V all = {}, high = {};
+  NMC_INLINE void add(Split &s, V x) {
+    s.all += x;
+    s.high += x >> 8;
+  }
+};
+
+#if defined(NMC_AVX512)
+
+// Sums of up to kRowsPerFlush rows (biased by 128 each), in channel order. Bytes give the sum modulo 256, one addition
+// per row; averages of eight rows, which alone are widened, give the rest: each of three levels rounds up by at most a
+// half, so eight averages are 0 to 12 more than the sum.
+template <int WIDTH>
+NMC_INLINE void sum_split(const uint32_t *list, const uint32_t *end, const uint8_t *weights, uint16_t *sums) {
+  constexpr int kUnits = WIDTH / 64;
+  typedef Unit<64>::V V;
+  __m512i modulo[kUnits];
+  Split<V> averages[kUnits];
+  NMC_UNROLL for (int j = 0; j < kUnits; j++) modulo[j] = _mm512_setzero_si512();
+  // Two entries per load: loads are what a row costs.
+  const auto pair = [&](int at, __m512i (&mean)[kUnits]) {
+    uint64_t entries;
+    memcpy(&entries, list + at, sizeof entries);
+    const uint8_t *first = weights + (entries & UINT32_MAX) * (WIDTH / kEntryScale);
+    const uint8_t *second = weights + (entries >> 32) * (WIDTH / kEntryScale);
+    NMC_UNROLL for (int j = 0; j < kUnits; j++) {
+      const __m512i x = _mm512_loadu_si512(first + j * 64), y = _mm512_loadu_si512(second + j * 64);
+      modulo[j] = _mm512_add_epi8(modulo[j], _mm512_add_epi8(x, y));
+      mean[j] = _mm512_avg_epu8(x, y);
+    }
+  };
+  for (; list < end; list += kRowsPerTurn) {
+    __m512i a[kUnits], b[kUnits], c[kUnits], d[kUnits];
+    pair(0, a);
+    pair(2, b);
+    pair(4, c);
+    pair(6, d);
+    NMC_UNROLL for (int j = 0; j < kUnits; j++)
+      Split<V>::add(averages[j], (V)_mm512_avg_epu8(_mm512_avg_epu8(a[j], b[j]), _mm512_avg_epu8(c[j], d[j])));
+  }
+  const V low = (V)_mm512_set1_epi16(255);
+  NMC_UNROLL for (int j = 0; j < kUnits; j++) {
+    const V lower = (averages[j].all - (averages[j].high << 8)) << 3, upper = averages[j].high << 3;
+    _mm512_storeu_si512(sums + j * 64, (__m512i)(lower - ((lower - (V)modulo[j]) & low)));
+    _mm512_storeu_si512(sums + j * 64 + 32, (__m512i)(upper - ((upper - ((V)modulo[j] >> 8)) & low)));
+  }
+}
+
+#else
+
 template <int WIDTH>
 NMC_INLINE void sum_split(const uint32_t *list, const uint32_t *end, const uint8_t *weights, uint16_t *sums) {
   constexpr int U = unit_of(WIDTH), kUnits = WIDTH / U;
   typedef typename Unit<U>::V V;
   typedef typename Unit<U>::Loose Loose;
-  V all[kUnits] = {}, high[kUnits] = {};
+  Split<V> total[kUnits];
   for (; list < end; list += kRowsPerTurn) {
     NMC_UNROLL for (int r = 0; r < kRowsPerTurn; r++) {
       const uint8_t *row = weights + static_cast<size_t>(list[r]) * (WIDTH / kEntryScale);
-      NMC_UNROLL for (int j = 0; j < kUnits; j++) {
-        const V x = *reinterpret_cast<const Loose *>(row + j * U);
-        all[j] += x;
-        high[j] += x >> 8;
-      }
+      NMC_UNROLL for (int j = 0; j < kUnits; j++) Split<V>::add(total[j], *reinterpret_cast<const Loose *>(row + j * U));
     }
   }
   NMC_UNROLL for (int j = 0; j < kUnits; j++) {
-    *reinterpret_cast<Loose *>(sums + j * U) = all[j] - (high[j] << 8);
-    *reinterpret_cast<Loose *>(sums + j * U + U / 2) = high[j];
+    *reinterpret_cast<Loose *>(sums + j * U) = total[j].all - (total[j].high << 8);
+    *reinterpret_cast<Loose *>(sums + j * U + U / 2) = total[j].high;
   }
 }
+
+#endif
 
 #if defined(NMC_AVX512) || defined(NMC_AVX2)
 NMC_INLINE __m256i widen_row(const uint8_t *row) {
@@ -127,8 +178,8 @@ NMC_INLINE void sum_narrow(const uint32_t *list, const uint32_t *end, const uint
 #if defined(NMC_AVX512)
   if (WIDTH == 32) {
     __m512i even = _mm512_setzero_si512(), odd = even;
-    for (; list < end; list += kRowsPerTurn) {
-      NMC_UNROLL for (int r = 0; r < kRowsPerTurn; r += 2) {
+    for (; list < end; list += rows_per_turn(WIDTH)) {
+      NMC_UNROLL for (int r = 0; r < rows_per_turn(WIDTH); r += 2) {
         const uint8_t *row = weights + static_cast<size_t>(list[r]) * 2;
         const uint8_t *next = weights + static_cast<size_t>(list[r + 1]) * 2;
         even = _mm512_add_epi16(even, _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)row)));
@@ -141,8 +192,8 @@ NMC_INLINE void sum_narrow(const uint32_t *list, const uint32_t *end, const uint
 #endif
 #if defined(NMC_AVX512) || defined(NMC_AVX2)
   __m256i even = _mm256_setzero_si256(), odd = even;
-  for (; list < end; list += kRowsPerTurn) {
-    NMC_UNROLL for (int r = 0; r < kRowsPerTurn; r += 2) {
+  for (; list < end; list += rows_per_turn(WIDTH)) {
+    NMC_UNROLL for (int r = 0; r < rows_per_turn(WIDTH); r += 2) {
       even = _mm256_add_epi16(even, widen_row(weights + list[r]));
       odd = _mm256_add_epi16(odd, widen_row(weights + list[r + 1]));
     }
@@ -152,7 +203,7 @@ NMC_INLINE void sum_narrow(const uint32_t *list, const uint32_t *end, const uint
 }
 
 template <int WIDTH>
-NMC_INLINE void sum_rows(const uint32_t *list, uint32_t count, const uint8_t *weights, int shift, bool add,
+NMC_NOINLINE void sum_rows(const uint32_t *list, uint32_t count, const uint8_t *weights, int shift, bool add,
                          int32_t *acc) {
   alignas(64) uint16_t sums[WIDTH];
   constexpr int kVectors = WIDTH / kInts;
@@ -172,10 +223,28 @@ NMC_INLINE void sum_rows(const uint32_t *list, uint32_t count, const uint8_t *we
   }
 }
 
+constexpr size_t kLine = 64;
+
+// Cache lines per call so that so many calls ask for all of them.
+NMC_INLINE size_t lines_per_call(const Ahead &ahead, size_t calls) {
+  return ((ahead.bytes + kLine - 1) / kLine + calls - 1) / calls;
+}
+
+NMC_INLINE void fetch(Ahead &ahead, size_t lines) {
+  for (; lines > 0 && ahead.bytes > 0; lines--) {
+    __builtin_prefetch(ahead.from, 0, 2);  // the second-level cache: the first is full of rows in use
+    const size_t step = ahead.bytes < kLine ? ahead.bytes : kLine;
+    ahead.from += step;
+    ahead.bytes -= step;
+  }
+}
+
 template <int WIDTH>
 void event(const EventArgs &a, const Strip &s) {
   const uint8_t *weights = static_cast<const uint8_t *>(a.weights);
   const Geometry &g = a.geometry;
+  Ahead ahead = a.ahead;
+  const size_t lines = lines_per_call(ahead, static_cast<size_t>(s.sites) * s.steps);
   // Steps outside: neighbouring sites read the same row lists.
   for (int t = 0; t < s.steps; t++) {
     int32_t found = -1;
@@ -186,7 +255,8 @@ void event(const EventArgs &a, const Strip &s) {
         rows = find_rows(g, a.events, s.y, (static_cast<size_t>(found) * a.events.steps + t) * g.source_h);
       }
       int32_t *acc = s.acc + (static_cast<size_t>(site) * s.steps + t) * WIDTH;
-      const uint32_t count = merge(g, a.events, s.x[site], rows);
+      fetch(ahead, lines);
+      const uint32_t count = merge(g, a.events, s.x[site], rows, rows_per_turn(WIDTH));
       if (count) sum_rows<WIDTH>(a.events.scratch, count, weights, a.shift, s.add, acc);
       else if (!s.add) memset(acc, 0, WIDTH * sizeof *acc);
     }

@@ -55,11 +55,18 @@ struct Events {
   RowRef *refs;       // [kernel_h]
 };
 
+// Bytes that are read soon: a kernel asks for their cache lines while it computes.
+struct Ahead {
+  const uint8_t *from;
+  size_t bytes;
+};
+
 struct EventArgs {
   Geometry geometry;
   Events events;
   const void *weights;  // of this block, as packed by pack_event or pack_valued
   int shift;
+  Ahead ahead;
 };
 
 struct DenseArgs {
@@ -89,6 +96,16 @@ struct WindowArgs {  // depthwise convolution, pool, identity
   int shift;
 };
 
+// Spikes of a strip's neurons, which fire where the sum of a pool's payloads reaches a limit.
+struct GateArgs {
+  WindowArgs window;
+  const uint8_t *limits;  // [width]
+  uint8_t *out;           // of image 0, step 0 and the first channel
+  size_t image_stride, step_stride;
+  int target_w, target_cs;
+  int32_t *spikes;  // [site]
+};
+
 struct FireArgs {  // one site, one channel block; sites of one call have the same steps and width
   int steps, width;
   const int32_t *acc;
@@ -114,6 +131,9 @@ using StripDenseFn = void (*)(const DenseArgs &, const Strip &);
 using StripWindowFn = void (*)(const WindowArgs &, const Strip &);
 using FireFn = void (*)(const FireArgs *sites, int count);
 
+// The largest sum that pools of bytes and gates add up as bytes.
+constexpr int kByteSum = 255;
+
 struct Kernels {
   const char *name;
   // Event-driven convolutions, [log2(width / 16)].
@@ -123,6 +143,7 @@ struct Kernels {
   StripDenseFn dense;
   int dense_max_payload;
   StripWindowFn depthwise, pool, identity;
+  void (*gate)(const GateArgs &, const Strip &);
   FireFn fire[2][3][3][2];  // [has u][VMode][Reset][folds]
   void (*relay)(const FireArgs &, bool wide);
   // out = first + second, bytes; second may be NULL.
@@ -132,6 +153,9 @@ struct Kernels {
   void (*pack_event)(const int8_t *dense_weights, int width, int window, int taps, uint8_t *out);
   size_t (*dense_bytes)(int width, int quads, int taps);
   void (*pack_dense)(const int8_t *dense_weights, int width, int window, int quads, int taps, int8_t *out);
+  // Payloads [channel][pixel] into a byte map; whether all lie in 0..highest (at most 255).
+  bool (*read_bytes)(const int64_t *from, size_t channel_stride, int channels, size_t pixels, int64_t highest,
+                     uint8_t *to, int cs);
   // One row of a byte map: adds non-zero payloads and, unless binary, their sums to the columns' counts, and the row's
   // to sums[0] and sums[1].
   void (*count_row)(const uint8_t *row, int columns, int cs, bool binary, int32_t *events, int32_t *grades,

@@ -3,6 +3,7 @@
 #include "dense.h"
 #include "event.h"
 #include "fire.h"
+#include "input.h"
 #include "lists.h"
 #include "window.h"
 
@@ -47,6 +48,7 @@ Kernels make_kernels(const char *name) {
   k.depthwise = depthwise;
   k.pool = pool;
   k.identity = identity;
+  k.gate = gate;
   fill_fire<false>(k.fire[0]);
   fill_fire<true>(k.fire[1]);
   k.relay = relay;
@@ -55,6 +57,7 @@ Kernels make_kernels(const char *name) {
   k.pack_event = pack_event;
   k.dense_bytes = dense_bytes;
   k.pack_dense = pack_dense;
+  k.read_bytes = read_bytes;
   k.count_row = count_row;
   k.count_bytes = count_bytes;
   k.list_row = list_row;

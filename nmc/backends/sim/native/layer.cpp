@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "dispatch.h"
+#include "gate.h"
+#include "update.h"
 
 namespace nmc {
 
@@ -13,19 +15,25 @@ namespace {
 constexpr size_t kStripBytes = 16384;  // currents of a strip: half of a small L1 cache
 constexpr int kStripsPerThread = 24;
 constexpr int kLeastSites = 3;
-constexpr int kFireSites = 8;
 constexpr int kMergedColumns = 8;      // images are merged into one strip while their rows are shorter than this
 
 int log_width(int width) { return width == 128 ? 3 : width == 64 ? 2 : width == 32 ? 1 : 0; }
 
 // What one projection needs while a layer runs.
 struct Feed {
+  size_t number;
   Projection *projection;
   const Population *source;
   Map *map;
   bool constant;            // one current for all steps
   std::vector<Path> paths;  // per image group
   std::vector<const Lists *> repeated, valued;  // per block; NULL where no group needs them
+};
+
+// How much a worker has asked for of what follows `block`.
+struct Cursor {
+  const uint8_t *block = nullptr;
+  size_t bytes = 0;
 };
 
 // Buffers of one worker.
@@ -35,12 +43,13 @@ struct Scratch {
   RowRef *refs;
   Segment *segments;
   int32_t *sites;  // images, then columns
+  mutable std::vector<Cursor> cursors;  // per feed
 };
 
 class Layer {
  public:
   explicit Layer(const LayerJob &job)
-      : job_(job), plan_(job.plan), population_(job.plan.populations[job.population]), map_(job.map) {
+      : job_(job), plan_(job.plan), population_(job.plan.populations[job.population]), map_(job.map), update_(job) {
     group_size_ = std::max(1, std::min(job.images, kMergedColumns / population_.width));
     groups_ = (job.images + group_size_ - 1) / group_size_;
     steps_ = population_.constant ? 1 : job.steps;
@@ -50,6 +59,7 @@ class Layer {
     for (Feed &feed : feeds_) choose(feed);
     for (Feed &feed : host_feeds_) choose(feed);
     // A strip of which every step has the same current keeps one row per site.
+    following_ = next_convolution();
     varying_ = std::any_of(feeds_.begin(), feeds_.end(), [](const Feed &feed) { return !feed.constant; });
     current_steps_ = varying_ ? steps_ : 1;
   }
@@ -57,6 +67,8 @@ class Layer {
   void run() {
     const Population &p = population_;
     if (is_byte_sum()) return add_maps();
+    // What is recorded is made by the update itself.
+    if (p.forgets && !job_.recording.v && !job_.state.v) limits_ = firing_limits(plan_, p);
     take_scratch();
     const int64_t parts = static_cast<int64_t>(p.blocks.size()) * groups_;
     job_.team.each_row(parts, p.height, strips_per_row(), [&](int64_t part, int y, int64_t strip, int worker) {
@@ -69,6 +81,7 @@ class Layer {
  private:
   void add_feed(Projection &projection, Map *map) {
     Feed feed = {};
+    feed.number = feeds_.size() + host_feeds_.size();
     feed.projection = &projection;
     feed.source = &plan_.populations[projection.source];
     feed.map = map;
@@ -108,6 +121,13 @@ class Layer {
     if (std::none_of(wanted.begin(), wanted.end(), [](char x) { return x != 0; })) return;
     for (const Window &window : feed.projection->windows)
       lists.push_back(&lists_for(plan_, *feed.map, window, valued, wanted, job_.team, plan_.arena));
+  }
+
+  const Projection *next_convolution() const {
+    for (size_t i = job_.population + 1; i < plan_.populations.size(); i++)
+      for (int index : plan_.populations[i].incoming)
+        if (plan_.projections[index].is_convolution()) return &plan_.projections[index];
+    return nullptr;
   }
 
   // A relay that adds byte payloads one to one, such as a SEW join: no 32-bit currents are needed.
@@ -165,6 +185,7 @@ class Layer {
       s.refs = arena.take_array<RowRef>(refs + 1);
       s.segments = arena.take_array<Segment>(segments + 1);
       s.sites = arena.take_array<int32_t>(static_cast<size_t>(strip_sites_) * 2);
+      s.cursors.resize(feeds_.size() + host_feeds_.size());
       scratch_.push_back(s);
     }
   }
@@ -189,7 +210,20 @@ class Layer {
     }
     Strip strip = {last - first, current_steps_, population_.blocks[block_index].width, y, image_of, column_of,
                    scratch.currents, false};
+    if (!limits_.empty()) return gate_strip(block_index, strip, tally);
     one_strip(block_index, group, strip, scratch, tally);
+  }
+
+  // Currents and update in one, for a population with `limits_`.
+  void gate_strip(int64_t b, Strip strip, Tally &tally) const {
+    const int first_channel = population_.blocks[b].first;
+    int32_t *spikes = strip.acc;  // free: no currents are needed
+    strip.steps = steps_;
+    plan_.kernels->gate({window_args(feeds_.front(), first_channel), limits_.data() + first_channel,
+                         map_.data + first_channel, map_.image_stride(), map_.step_stride(), population_.width,
+                         population_.cs, spikes},
+                        strip);
+    update_.count_spikes(strip, 0, strip.sites, spikes, tally);
   }
 
   void one_strip(int64_t b, int group, Strip &strip, const Scratch &scratch, Tally &tally) const {
@@ -212,7 +246,7 @@ class Layer {
       strip.add = true;
     }
     if (feeds_.empty()) memset(strip.acc, 0, static_cast<size_t>(strip.sites) * strip.width * sizeof *strip.acc);
-    fire_strip(b, strip, host_bias, tally);
+    update_.strip(b, strip, varying_, host_bias, tally);
   }
 
   // Adds a current that is the same in every step.
@@ -246,9 +280,7 @@ class Layer {
     for (size_t i = 0; i < count; i++) bias[i] <<= population_.host_exp;
   }
 
-  size_t pixel(const Strip &strip, int site) const {
-    return static_cast<size_t>(strip.y) * population_.width + strip.x[site];
-  }
+  size_t pixel(const Strip &strip, int site) const { return update_.pixel(strip, site); }
 
   void add_currents(const Feed &feed, int64_t b, int group, const Strip &strip, const Scratch &scratch) const {
     const Projection &p = *feed.projection;
@@ -257,13 +289,14 @@ class Layer {
     const int log = log_width(strip.width), first_channel = population_.blocks[b].first;
     switch (path) {
       case Path::kEvent: {
-        EventArgs args = {p.geometry, feed.repeated[b]->events(feed.map->steps), p.event[b].data(), p.shift};
+        EventArgs args = {p.geometry, feed.repeated[b]->events(feed.map->steps), p.event[b].data(), p.shift,
+                          ahead(feed, b, strip, scratch)};
         args.events.scratch = scratch.list;
         args.events.refs = scratch.refs;
         return kernels.event[log](args, strip);
       }
       case Path::kValued: {
-        const EventArgs args = {p.geometry, feed.valued[b]->events(feed.map->steps), p.valued[b].data(), p.shift};
+        const EventArgs args = {p.geometry, feed.valued[b]->events(feed.map->steps), p.valued[b].data(), p.shift, {}};
         return (p.weight_bytes == 1 ? kernels.valued8 : kernels.valued32)[log](args, strip);
       }
       case Path::kDense: {
@@ -280,17 +313,41 @@ class Layer {
       case Path::kReshape: return reshape(feed, strip, first_channel);
       default: break;
     }
-    const WindowArgs args = {p.geometry,
-                             feed.map->view(),
-                             feed.source->wide,
-                             feed.source->max_payload,
-                             p.channel_weights.data() + first_channel,
-                             static_cast<size_t>(population_.cs),
-                             first_channel,
-                             p.shift};
+    const WindowArgs args = window_args(feed, first_channel);
     (path == Path::kPool        ? kernels.pool
      : path == Path::kDepthwise ? kernels.depthwise
                                 : kernels.identity)(args, strip);
+  }
+
+  // The next part of the weights that are read after this block: on small maps every weight is used a few times only, and
+  // most of the time would go by waiting for them.
+  Ahead ahead(const Feed &feed, size_t b, const Strip &strip, const Scratch &scratch) const {
+    const bool last = b + 1 == feed.projection->event.size();
+    const Projection *p = last ? following_ : feed.projection;
+    if (!p || p->event.empty()) return {};
+    const size_t next = last ? 0 : b + 1;
+    const Block &block = plan_.populations[p->target].blocks[next];
+    const size_t bytes = plan_.kernels->event_bytes(block.width, p->windows[next].channels, p->taps());
+    Cursor &cursor = scratch.cursors[feed.number];
+    const uint8_t *here = feed.projection->event[b].data();
+    if (cursor.block != here) cursor = {here, 0};
+    const size_t sites = population_.pixels() * job_.images;
+    const size_t part = (bytes * job_.team.size() * strip.sites / sites + 63) / 64 * 64;
+    const size_t from = std::min(cursor.bytes, bytes), to = std::min(from + part, bytes);
+    cursor.bytes = to;
+    return {p->event[next].data() + from, to - from};
+  }
+
+  WindowArgs window_args(const Feed &feed, int first_channel) const {
+    const Projection &p = *feed.projection;
+    return {p.geometry,
+            feed.map->view(),
+            feed.source->wide,
+            feed.source->max_payload,
+            p.channel_weights.data() + first_channel,
+            static_cast<size_t>(population_.cs),
+            first_channel,
+            p.shift};
   }
 
   // Identity between populations of different shapes: neuron i to neuron i, the parts of a larger source added.
@@ -316,73 +373,16 @@ class Layer {
       }
   }
 
-  void fire_strip(int64_t b, const Strip &strip, const int32_t *host_bias, Tally &tally) const {
-    FireArgs sites[kFireSites];
-    for (int first = 0; first < strip.sites; first += kFireSites) {
-      const int count = std::min(kFireSites, strip.sites - first);
-      int32_t spikes[kFireSites] = {};
-      for (int i = 0; i < count; i++) {
-        set_fire_args(sites[i], b, strip, first + i, host_bias);
-        sites[i].spikes = spikes + i;
-      }
-      if (population_.kind == NMC_RELAY) {
-        for (int i = 0; i < count; i++) plan_.kernels->relay(sites[i], population_.wide);
-        continue;
-      }
-      population_.fire(sites, count);
-      for (int i = 0; i < count; i++) count_spikes(strip, first + i, spikes[i], tally);
-    }
-  }
-
-  void count_spikes(const Strip &strip, int site, int64_t spikes, Tally &tally) const {
-    tally.image_events[strip.image[site]] += spikes;
-    tally.image_grades[strip.image[site]] += spikes;
-    for (size_t i = 0; i < population_.outgoing.size(); i++) {
-      const Projection &p = plan_.projections[population_.outgoing[i]];
-      const int64_t synops = spikes * p.rows[strip.y] * p.columns[strip.x[site]];
-      tally.synops[i] += synops;
-      tally.graded[i] += synops;
-    }
-  }
-
-  // In place: a copied struct would be read back before its fields have left the store buffer.
-  void set_fire_args(FireArgs &f, int64_t b, const Strip &strip, int site, const int32_t *host_bias) const {
-    const Population &p = population_;
-    const int channel = p.blocks[b].first;
-    const size_t at = pixel(strip, site), image = strip.image[site];
-    const size_t state = image * p.step_elements() + at * p.cs + channel;
-    const size_t record = image * job_.steps * p.step_elements() + at * p.cs + channel;
-    f.steps = steps_;
-    f.width = strip.width;
-    f.acc = strip.acc + static_cast<size_t>(site) * strip.steps * strip.width;
-    f.acc_step = varying_ ? strip.width : 0;
-    f.out = map_.data + (image * map_.image_stride() + at * p.cs + channel) * p.payload_bytes();
-    f.out_step = map_.step_stride();
-    if (p.kind == NMC_RELAY) return;
-    f.bias = host_bias ? host_bias + static_cast<size_t>(site) * strip.width : p.bias.at(at, channel);
-    f.threshold = p.threshold.at(at, channel);
-    f.drop = p.drop.at(at, channel);
-    f.keep_u = p.keep_u.at(at, channel);
-    f.keep_v = p.keep_v.at(at, channel);
-    const State &kept = job_.state;
-    f.u_in = kept.carried && kept.u ? kept.u + state : nullptr;
-    f.v_in = kept.carried && kept.v ? kept.v + state : p.v0.present ? p.v0.at(at, channel) : nullptr;
-    f.u_out = kept.u ? kept.u + state : nullptr;
-    f.v_out = kept.v ? kept.v + state : nullptr;
-    f.sent_in = kept.carried && kept.sent ? kept.sent + state : nullptr;
-    f.sent_out = kept.sent ? kept.sent + state : nullptr;
-    f.record_u = job_.recording.u ? job_.recording.u + record : nullptr;
-    f.record_v = job_.recording.v ? job_.recording.v + record : nullptr;
-    f.record_step = p.step_elements();
-  }
-
   const LayerJob &job_;
   Plan &plan_;
   const Population &population_;
   const Map &map_;
+  const Update update_;
   int group_size_, groups_, steps_, strip_sites_ = 1, current_steps_;
   bool varying_;
   std::vector<Feed> feeds_, host_feeds_;
+  std::vector<uint8_t> limits_;  // of a population that is gated (gate.h)
+  const Projection *following_;  // the convolution that runs next, or NULL
   std::vector<Scratch> scratch_;
 };
 

@@ -74,8 +74,11 @@ void Plan::add_population(const nmc_population &from) {
   p.keep_u = make_parameter(from.keep_u, p, 0);
   p.keep_v = make_parameter(from.keep_v, p, 4096);
   p.v0 = make_parameter(from.v0, p, 0);
+  for (const Parameter *parameter : {&p.bias, &p.threshold, &p.drop, &p.keep_u, &p.keep_v, &p.v0})
+    p.per_pixel |= parameter->pixel_stride > 0;
   const bool has_u = std::any_of(p.keep_u.values.begin(), p.keep_u.values.end(), [](int32_t x) { return x != 0; });
   p.keep_u.present = has_u;
+  p.forgets = p.kind == NMC_NEURON && !has_u && v_mode(p.keep_v) == kForget;
   p.fire = kernels->fire[has_u][v_mode(p.keep_v)][p.drop.present ? kSoft : kHard][from.folds != 0];
   populations.push_back(std::move(p));
 }
@@ -115,6 +118,11 @@ void Plan::add_projection(const nmc_projection &from) {
   projections.push_back(std::move(p));
 }
 
+// Two blocks of weights fit the second-level cache: the one in use, and the next one on its way. Narrower blocks than
+// the least one cost more instructions than that saves.
+constexpr size_t kCachedBlock = 384 << 10;
+constexpr int kLeastCached = 64;
+
 // Blocks no wider than a group, so that grouped convolutions multiply few zeros; the same blocks for all projections
 // into a population, because their currents meet in one strip.
 void Plan::choose_blocks() {
@@ -124,6 +132,12 @@ void Plan::choose_blocks() {
       const Projection &projection = projections[i];
       if (projection.is_convolution() && projection.groups > 1)
         widest = std::min(widest, std::max(kLanes, p.channels / projection.groups));
+    }
+    for (int i : p.incoming) {
+      const Projection &projection = projections[i];
+      if (!projection.is_convolution() || projection.groups > 1) continue;
+      const size_t row = static_cast<size_t>(populations[projection.source].channels) * projection.taps();
+      while (widest > kLeastCached && row * widest > kCachedBlock) widest /= 2;
     }
     for (int first = 0; first < p.cs;) {
       int width = kMaxBlock;
@@ -182,6 +196,7 @@ bool Plan::runs_alone(int population) {
   const Projection &projection = projections[own];
   const int32_t *weight = static_cast<const int32_t *>(projection.weight);
   p.own = own;
+  p.forgets = false;
   p.drop.values.assign(p.cs, 0);
   p.drop.pixel_stride = 0;
   for (int c = 0; c < p.channels; c++) p.drop.values[c] = -weight[c] * (1 << projection.shift) * kUnit;

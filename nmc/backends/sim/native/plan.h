@@ -33,6 +33,8 @@ struct Parameter {
 struct Population {
   int kind, channels, height, width, cs;
   bool wide, constant, is_output;
+  bool per_pixel = false;  // some parameter of its neurons differs between pixels
+  bool forgets = false;  // neurons whose u and v say nothing about the next step
   int max_payload, host_exp;
   Parameter bias, threshold, drop, keep_u, keep_v, v0;
   FireFn fire = nullptr;

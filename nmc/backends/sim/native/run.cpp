@@ -17,7 +17,6 @@ namespace {
 
 constexpr int kChunk = 32;  // steps per chunk: bounds the maps' memory whatever T is
 
-constexpr size_t kPixelsPerTurn = 64;
 constexpr size_t kPixelsPerTask = 4096;
 
 int chunk_length(int steps) {
@@ -26,21 +25,23 @@ int chunk_length(int steps) {
 }
 
 // Pixels first..last-1 of one step; whether all payloads lie in the range.
-template <class T>
-bool fill(const int64_t *from, T *to, const Population &p, size_t first, size_t last, int64_t lowest, int64_t highest) {
-  const size_t pixels = p.pixels();
-  memset(to + first * p.cs, 0, (last - first) * p.cs * sizeof(T));
-  int64_t smallest = 0, largest = 0;
-  for (size_t start = first; start < last; start += kPixelsPerTurn)  // few enough to stay in the L1 cache
-    for (int c = 0; c < p.channels; c++) {
-      const int64_t *channel = from + c * pixels;
-      for (size_t at = start; at < std::min(last, start + kPixelsPerTurn); at++) {
-        smallest = std::min(smallest, channel[at]);
-        largest = std::max(largest, channel[at]);
-        to[at * p.cs + c] = static_cast<T>(channel[at]);
-      }
+bool read_pixels(const Kernels &kernels, const int64_t *from, const Map &map, size_t at, size_t first, size_t last) {
+  const Population &p = *map.population;
+  const size_t pixels = p.pixels(), to = at + first * p.cs;
+  if (!p.wide) {
+    const int64_t highest = std::min(255, p.max_payload);
+    return kernels.read_bytes(from + first, pixels, p.channels, last - first, highest, map.data + to, p.cs);
+  }
+  int32_t *payloads = reinterpret_cast<int32_t *>(map.data) + to;
+  std::fill(payloads, payloads + (last - first) * p.cs, 0);
+  bool fits = true;
+  for (int c = 0; c < p.channels; c++)
+    for (size_t i = 0; i < last - first; i++) {
+      const int64_t payload = from[c * pixels + first + i];
+      fits &= payload >= INT32_MIN && payload <= INT32_MAX;
+      payloads[i * p.cs + c] = static_cast<int32_t>(payload);
     }
-  return smallest >= lowest && largest <= highest;
+  return fits;
 }
 
 template <class T>
@@ -217,7 +218,6 @@ class Run {
   }
 
   void read_input(const Population &p, Map &map) {
-    const int64_t highest = p.wide ? INT32_MAX : std::min(255, p.max_payload), lowest = p.wide ? INT32_MIN : 0;
     const size_t elements = p.channels * p.pixels();
     const int parts = static_cast<int>((p.pixels() + kPixelsPerTask - 1) / kPixelsPerTask);
     std::atomic<bool> good{true};
@@ -227,10 +227,7 @@ class Run {
       const int64_t *from =
           request_.x + (first_image_ + image) * request_.x_stride + (p.constant ? 0 : (start_ + t) * elements);
       const size_t to = image * map.image_stride() + t * map.step_stride();
-      const bool fits = p.wide
-                            ? fill(from, reinterpret_cast<int32_t *>(map.data) + to, p, first, last, lowest, highest)
-                            : fill(from, map.data + to, p, first, last, lowest, highest);
-      if (!fits) good.store(false);
+      if (!read_pixels(*plan_.kernels, from, map, to, first, last)) good.store(false);
     });
     if (!good.load()) throw BadInput();
   }
@@ -242,7 +239,7 @@ class Run {
     State &state = states_[index];
     if (p.kind == NMC_NEURON) {
       const size_t all = p.step_elements() * request_.images;
-      const bool chunked = keeps_state || !(first_chunk() && last_chunk());
+      const bool chunked = !p.forgets && (keeps_state || !(first_chunk() && last_chunk()));
       if (!state.v && (chunked || result.final_v)) state.v = plan_.arena.take_array<int32_t>(all);
       if (!state.u && chunked && p.keep_u.present) state.u = plan_.arena.take_array<int32_t>(all);
       if (!state.sent && chunked && p.own >= 0) state.sent = plan_.arena.take_array<int32_t>(all);

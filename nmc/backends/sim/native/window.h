@@ -1,6 +1,7 @@
 // Operators that mix no channels: depthwise convolution, pool, identity. Vectors run over the channels.
 #pragma once
 #include "kernels.h"
+#include "lists.h"
 #include "simd.h"
 
 namespace nmc {
@@ -61,33 +62,58 @@ NMC_INLINE void window_sites(const WindowArgs &a, const Strip &s) {
   }
 }
 
-// Pool of bytes whose window sums stay below 256: added up as bytes, U channels at a time.
-template <int U>
-NMC_INLINE void pool_bytes(const WindowArgs &a, const Strip &s) {
+template <int U> struct ByteLanes {
   typedef uint8_t V __attribute__((vector_size(U)));
   typedef uint8_t Loose __attribute__((vector_size(U), aligned(1), may_alias));
+};
+
+// f(site, step, first of U channels, their sums) where window sums stay below 256: added up as bytes.
+template <int U, class F>
+NMC_INLINE void sum_bytes(const WindowArgs &a, const Strip &s, F f) {
   const uint8_t *data = static_cast<const uint8_t *>(a.map.data);
   const Geometry &g = a.geometry;
   const Inside rows = inside(s.y, g.stride_h, g.pad_h, g.kernel_h, g.dilation_h, g.source_h);
   for (int site = 0; site < s.sites; site++) {
     const Inside columns = inside(s.x[site], g.stride_w, g.pad_w, g.kernel_w, g.dilation_w, g.source_w);
     for (int t = 0; t < s.steps; t++) {
-      int32_t *acc = s.acc + (static_cast<size_t>(site) * s.steps + t) * s.width;
       const uint8_t *map = data + s.image[site] * a.map.image_stride + t * a.map.step_stride + a.first_channel;
       for (int c = 0; c < s.width; c += U) {
-        V total = {};
-        taps(g, map + c, rows, columns,
-             [&](int, const uint8_t *payload) { total += *reinterpret_cast<const Loose *>(payload); });
-        alignas(64) uint8_t sums[U];
-        *reinterpret_cast<Loose *>(sums) = total;
-        NMC_UNROLL for (int j = 0; j < U; j += kInts) {
-          const I32 current = (widen(sums + j) * load(a.weights + c + j)) << a.shift;
-          int32_t *to = acc + c + j;
-          store(to, s.add ? load(to) + current : current);
-        }
+        typename ByteLanes<U>::V total = {};
+        taps(g, map + c, rows, columns, [&](int, const uint8_t *payload) {
+          total += *reinterpret_cast<const typename ByteLanes<U>::Loose *>(payload);
+        });
+        f(site, t, c, total);
       }
     }
   }
+}
+
+template <int U>
+NMC_INLINE void pool_bytes(const WindowArgs &a, const Strip &s) {
+  typedef typename ByteLanes<U>::V V;
+  sum_bytes<U>(a, s, [&](int site, int t, int c, V total) {
+    int32_t *acc = s.acc + (static_cast<size_t>(site) * s.steps + t) * s.width + c;
+    alignas(64) uint8_t sums[U];
+    *reinterpret_cast<typename ByteLanes<U>::Loose *>(sums) = total;
+    NMC_UNROLL for (int j = 0; j < U; j += kInts) {
+      const I32 current = (widen(sums + j) * load(a.weights + c + j)) << a.shift;
+      store(acc + j, s.add ? load(acc + j) + current : current);
+    }
+  });
+}
+
+template <int U>
+NMC_INLINE void gate_bytes(const GateArgs &a, const Strip &s) {
+  typedef typename ByteLanes<U>::V V;
+  typedef typename ByteLanes<U>::Loose Loose;
+  for (int site = 0; site < s.sites; site++) a.spikes[site] = 0;
+  sum_bytes<U>(a.window, s, [&](int site, int t, int c, V total) {
+    const V fired = (V)(total >= *reinterpret_cast<const Loose *>(a.limits + c)) & 1;
+    const size_t pixel = static_cast<size_t>(s.y) * a.target_w + s.x[site];
+    uint8_t *out = a.out + s.image[site] * a.image_stride + t * a.step_stride + pixel * a.target_cs + c;
+    *reinterpret_cast<Loose *>(out) = fired;
+    a.spikes[site] += static_cast<int32_t>(count_bytes(out, U));
+  });
 }
 
 template <class T>
@@ -114,9 +140,14 @@ void depthwise(const WindowArgs &a, const Strip &s) {
 
 void pool(const WindowArgs &a, const Strip &s) {
   if (a.wide) window_sites<int32_t, kPool>(a, s);
-  else if (a.max_payload * a.geometry.kernel_h * a.geometry.kernel_w > 255) window_sites<uint8_t, kPool>(a, s);
+  else if (a.max_payload * a.geometry.kernel_h * a.geometry.kernel_w > kByteSum) window_sites<uint8_t, kPool>(a, s);
   else if (s.width >= kVector) pool_bytes<kVector>(a, s);
   else pool_bytes<kLanes>(a, s);
+}
+
+void gate(const GateArgs &a, const Strip &s) {
+  if (s.width >= kVector) gate_bytes<kVector>(a, s);
+  else gate_bytes<kLanes>(a, s);
 }
 
 void add_bytes(uint8_t *out, const uint8_t *first, const uint8_t *second, size_t n) {
