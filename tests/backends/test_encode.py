@@ -76,7 +76,8 @@ def test_every_number_type_means_the_same(frames: Bundle, kind: str) -> None:
 def test_frames_beyond_the_calibration_data_are_clipped(frames: Bundle) -> None:
     lowest, highest = (encode.encode(frames.network, np.full((1, FEATURES), end)) for end in (-9.0, 9.0))
     neuron = frames.network.inputs[0].neuron
-    assert neuron.lowest == 0 < 1 < neuron.highest < 9 / neuron.scale
+    assert neuron.lowest == 0
+    assert 1 < neuron.highest < 9 / neuron.scale
     assert (lowest == 0).all()
     assert (highest == neuron.highest).all()
 
