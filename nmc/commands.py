@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nmc import api, atomic
+from nmc.backends import encode
 from nmc.backends.base import Counts
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle, is_bundle
@@ -18,7 +19,15 @@ from nmc.errors import CATALOGUE, EXIT_OK, NmcError
 from nmc.frontend.lint import Finding
 from nmc.frontend.opgraph import OpGraph
 from nmc.ir import Network
-from nmc.npzfiles import TraceFile, is_trace, read_samples, read_trace, refuse_foreign_labels, write_trace
+from nmc.npzfiles import (
+    SampleFile,
+    TraceFile,
+    is_trace,
+    read_samples,
+    read_trace,
+    refuse_foreign_labels,
+    write_trace,
+)
 from nmc.passes import PassDone, describe, pipeline
 from nmc.progress import Reporter
 from nmc.reports import layout, render_junit, render_sarif
@@ -28,6 +37,8 @@ from nmc.reports.document import Document, Table, table_of
 from nmc.reports.model import Accuracy
 from nmc.running import answers
 
+LOOKED_AT = 256
+"""The first samples of a data set tell whether it is in another unit."""
 CONFUSION_CLASSES = 20
 """Larger tables of answers stand in the JSON document only."""
 
@@ -155,7 +166,10 @@ def run_model(
     trace = api.run(bundle, data.x, name, steps, layers, progress=progress.hook("run"))
     accuracy = data.accuracy(trace.classes)
     report = api.report(
-        bundle, trace, accuracy=None if accuracy is None else Accuracy(trace.samples, accuracy)
+        bundle,
+        trace,
+        accuracy=None if accuracy is None else Accuracy(trace.samples, accuracy),
+        notes=encode.oddities(bundle.network, data.x),
     )
     document = layout.document(report)
     members: dict[str, Any] = {"engine": name, "report": document.data}
@@ -181,7 +195,14 @@ def evaluate_bundle(
     result = api.evaluate(bundle, samples, engine, steps, journal=journal, progress=progress.hook("evaluate"))
     accuracy = None if result.accuracy is None else Accuracy(result.counts.samples, result.accuracy)
     report = layout.document(
-        build_report(bundle.network, bundle.chip, result.counts, config=bundle.config, accuracy=accuracy)
+        build_report(
+            bundle.network,
+            bundle.chip,
+            result.counts,
+            config=bundle.config,
+            accuracy=accuracy,
+            notes=encode.oddities(bundle.network, next(SampleFile(samples).batches(LOOKED_AT)).x),
+        )
     )
     facts = [("engine", result.engine), ("shards", f"{result.shards:,}, of which {result.reused:,} reused")]
     confusion = result.confusion

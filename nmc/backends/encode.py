@@ -74,6 +74,32 @@ def encode(network: Network, x: npt.ArrayLike) -> IntArray:
     return np.asarray(np.clip(integers, neuron.lowest, neuron.highest).astype(np.int64))
 
 
+MANY_CLIPPED = 0.05
+"""Share of the values beyond the range of the calibration data that no test set of the same kind reaches."""
+FEW_LEVELS = 1 / 16
+"""Share of that range within which no data of the same kind stay."""
+
+
+def oddities(network: Network, x: npt.ArrayLike) -> tuple[str, ...]:
+    """What frames are like that were given in another unit than the calibration data, 0..255 for 0..1 or the
+    other way round; () where nothing is odd, and for trains. x: as ``encode`` takes it."""
+    (population,) = network.inputs
+    neuron = population.neuron
+    assert isinstance(neuron, InputNeuron)
+    if neuron.encoding is Encoding.SPIKES:
+        return ()
+    values = np.asarray(x, np.float64) / neuron.scale
+    integers = np.rint(values)
+    beyond = float(np.mean((integers < neuron.lowest) | (integers > neuron.highest)))
+    share = float(np.abs(values).max()) / max(-neuron.lowest, neuron.highest)
+    odd = ""
+    if beyond > MANY_CLIPPED:
+        odd = f"{beyond:.1%} of the values lie beyond the range that it was compiled for and are clipped"
+    elif share < FEW_LEVELS:
+        odd = f"the values reach {share:.2%} of the range that it was compiled for"
+    return (f"{population.label}: {odd}; are they in the unit of the calibration data?",) if odd else ()
+
+
 def refuse_foreign(network: Network, x: IntArray) -> None:
     """Raise NmcError NMC-D02 unless the payloads lie in the declared range: engines rely on it."""
     (population,) = network.inputs

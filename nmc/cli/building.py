@@ -78,7 +78,7 @@ def compile_(
             metavar="TOML",
             is_eager=True,
             callback=use_config,
-            help="Options from table compile of a file; by default of the nearest nmc.toml or pyproject.toml.",
+            help="Options from table compile of a file; by default the nearest nmc.toml or pyproject.toml.",
         ),
     ] = None,
     stop_after: Annotated[str | None, typer.Option(metavar="PASS", help="Stop there; no bundle.")] = None,

@@ -142,7 +142,7 @@ def diff(
         Path | None,
         typer.Option(
             metavar="TOML",
-            help="More gates, from table gates of a file; by default of the nearest nmc.toml or pyproject.toml.",
+            help="More gates from table gates of a file; by default the nearest nmc.toml or pyproject.toml.",
         ),
     ] = None,
     junit: JunitOption = None,

@@ -121,6 +121,22 @@ def test_run_without_labels_says_no_accuracy(
     assert document["report"]["accuracy"] is None
 
 
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [(255, "of the values lie beyond the range"), (1 / 255, "the values reach 0.39% of the range"), (1, "")],
+)
+def test_frames_in_another_unit_are_noted(
+    command: str, factor: float, said: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(made / "x.npz") as data:
+        np.savez(tmp_path / "x.npz", x=data["x"] * factor, y=data["y"])
+    told = printed([command, str(made / "model.nmc"), "-i", str(tmp_path / "x.npz")], capsys)
+    odd = [one for one in told["report"]["notes"] if "unit of the calibration data?" in one]
+    assert len(odd) == bool(said)
+    assert all(said in one for one in odd)
+
+
 def test_run_float_takes_the_model(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["run", str(nirfiles.DIGITS), "-i", str(made / "x.npz"), "--engine", "float"]
     document = printed(command, capsys)
