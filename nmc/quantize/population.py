@@ -153,7 +153,7 @@ class ScaledPopulation:
         """Round the weights, at a smaller scale where what they became reaches too far.
 
         Raises:
-            NmcError: NMC-Q01 when no weight is left.
+            NmcError: NMC-Q01 where they reach too far until no weight is left, NMC-Q02 where all are 0.
         """
         for _ in range(RESCALES):
             self.weights = {p.name: self._weight(p, shared) for p in self.chip}
@@ -172,9 +172,17 @@ class ScaledPopulation:
             self._refuse()
 
     def _refuse(self) -> None:
-        """No weight is left: say what the smallest ones would reach."""
+        """No weight is left: say what the smallest ones would reach, or that none is large enough."""
         measured = int(self._moved().max()) << spec.WEIGHT_SHIFT
         allowed = int(min(self._rooms())) << spec.WEIGHT_SHIFT
+        if measured <= allowed:
+            largest = max(float(np.abs(source.weight).max(initial=0.0)) for source in self._sources)
+            raise NmcError(
+                "NMC-Q02",
+                self._population.label,
+                f"all of its weights round to 0: the largest is {largest:g}, too small beside its threshold",
+                "check the checkpoint, or remove the layer",
+            )
         raise NmcError(
             "NMC-Q01",
             self._population.label,

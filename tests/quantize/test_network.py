@@ -256,3 +256,10 @@ def test_a_clip_is_chosen_from_a_part_of_a_large_matrix(monkeypatch: pytest.Monk
     part = weights.best_scale([source], grid, limit, "fc", per_channel=False)
     lost = [float(weights.output_error(source, scale, grid).sum()) for scale in (whole, part)]
     assert lost[0] <= lost[1] < 1.1 * lost[0]
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-300, 1e-9])
+def test_weights_that_all_round_to_zero_are_refused(factor: float) -> None:
+    network = small(factor * np.ones((4, 2, 3, 3)))
+    with pytest.raises(NmcError, match=r"NMC-Q02 conv1: all of its weights round to 0: the largest is"):
+        quantized(network, None)
