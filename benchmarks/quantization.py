@@ -110,7 +110,7 @@ class Subject:
     def tuned(self, bits: int) -> dict[str, float]:
         data = self.data
         module = aware(self.network, self.chip, data.x[:CALIBRATION], Precision(bits, "channel"))
-        recipe = Recipe(epochs=self.kind.tuned, seed=self.seed)
+        recipe = Recipe(epochs=self.kind.tuned, batch=self.kind.batch, seed=self.seed)
         held = (data.x_choosing, np.tile(data.y_val, len(data.x_choosing) // len(data.y_val)))
         tune(module, *copies(data, self.seed), validation=held, recipe=recipe)
         return self.measured(module.export())
@@ -119,7 +119,7 @@ class Subject:
 def classes(network: Network, x: np.ndarray) -> np.ndarray:
     module = FloatModule(network).eval()
     with torch.no_grad():
-        return torch.cat([module(part).argmax(1) for part in torch.from_numpy(x).split(120)]).numpy()
+        return torch.cat([module(part).argmax(1) for part in torch.from_numpy(x).split(30)]).numpy()
 
 
 # --- the run ----------------------------------------------------------------------------------------

@@ -390,11 +390,13 @@ def converted(data: Data, seed: int, cache: Path | None) -> Network:
 @dataclass(frozen=True)
 class Kind:
     """make: network from data, seed and folder of trained ones. tuned: passes of fine-tuning over ``copies``
-    of the training part. seeds: whether there is more than one such network."""
+    of the training part. batch: samples per update of it; few samples make few updates, and long trains take
+    memory. seeds: whether there is more than one such network."""
 
     make: Callable[[Data, int, Path | None], Network]
     data: Callable[[], Data] = digits
     tuned: int = 5
+    batch: int = BATCH
     seeds: bool = True
 
 
@@ -403,7 +405,7 @@ NETWORKS = {
     "converted": Kind(converted, tuned=1),
     "sew": Kind(sew),
     "ms": Kind(membrane),
-    "events": Kind(seven, events, tuned=2, seeds=False),
+    "events": Kind(seven, events, tuned=2, batch=8, seeds=False),
     "depthwise": Kind(depthwise),
     "recurrent": Kind(recurrent, rows, tuned=40),
 }
