@@ -74,7 +74,7 @@ class Golden:
 def nmc_golden(request: pytest.FixtureRequest) -> Callable[..., None]:
     """``nmc_golden(bundle, name=None, engine="auto")``: fails where a build is not the accepted one.
 
-    Compares weights, thresholds, biases, decays and delays, and the spikes of the accepted golden samples,
+    Compares every number that an engine reads, and the spikes of the accepted golden samples,
     run by today's engine on the new build; the message says which layer differs first.
     """
     store = Golden(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import nmc
 from nmc.bundle import Bundle
 from nmc.cli import main
 from nmc.errors import NmcError
-from nmc.ir import Fixed
+from nmc.ir import Conv2d, Encoding, Fixed, Network, Population
 from nmc.reports.changes import SHOWN_CHANGES
 from nmc.reports.gates import METRICS, parse_gate
 
@@ -58,6 +59,55 @@ def test_one_changed_weight_is_found_in_its_layer(bundle: Bundle) -> None:
     assert [(one.layer, one.old, one.new) for one in found.changes] == [
         ("stage2.0.if1", f"{mant.size:,} values", "1 of them differ")
     ]
+
+
+def of_population(name: str, change: Callable[[Population], Population]) -> Callable[[Network], Network]:
+    return lambda network: network.with_(populations=network.map_populations({name: change(network[name])}))
+
+
+def of_projection(target: str, **fields: object) -> Callable[[Network], Network]:
+    def changed(network: Network) -> Network:
+        first = network.incoming(target)[0]
+        return network.with_(
+            projections=tuple(
+                replace(one, **fields) if one is first else one  # type: ignore[arg-type]
+                for one in network.projections
+            )
+        )
+
+    return changed
+
+
+def of_neuron(name: str, **fields: object) -> Callable[[Network], Network]:
+    return of_population(name, lambda one: replace(one, neuron=replace(one.neuron, **fields)))  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize(
+    ("layer", "what", "change"),
+    [
+        ("stem.if", "v0", of_neuron("stem.if", v0=np.array(7))),
+        ("stem.if", "v0", of_neuron("stem.if", v0=np.full((8, 1, 1), 7))),
+        ("stem.if", "bias", of_population("stem.if", lambda one: replace(one, bias=None))),
+        ("stem.if", "max_payload", of_population("stem.if", lambda one: replace(one, max_payload=2))),
+        ("input", "scale", of_neuron("input", scale=0.5)),
+        ("input", "highest", of_neuron("input", highest=3)),
+        ("input", "encoding", of_neuron("input", encoding=Encoding.SPIKES)),
+        ("stem.if", "delay from input", of_projection("stem.if", delay=2)),
+        ("stem.if", "lag from input", of_projection("stem.if", lag=1)),
+        ("stem.if", "host_shift from input", of_projection("stem.if", host_shift=1)),
+        ("stem.if", "synapse from input", of_projection("stem.if", synapse=Conv2d(dilation=(2, 2)))),
+        ("stem.if", "projection from input", lambda one: one.with_(projections=one.projections[1:])),
+        ("network", "readout", lambda one: one.with_(readout="count")),
+    ],
+)
+def test_whatever_an_engine_reads_is_compared(
+    bundle: Bundle, layer: str, what: str, change: Callable[[Network], Network]
+) -> None:
+    other = replace(bundle, network=change(bundle.network))
+    for one, two in ((bundle, other), (other, bundle)):
+        found = nmc.diff(one, two)
+        assert [(one.layer or "network", one.what) for one in found.changes] == [(layer, what)]
+        json.loads(found.to_json())
 
 
 @pytest.mark.parametrize(

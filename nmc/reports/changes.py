@@ -1,18 +1,19 @@
 """What differs between two builds: totals, layers, numbers inside of layers, and whether the gates hold.
 
 Works on report documents (``layout.data``), so that it compares what was written yesterday with what is
-built today; where both networks are at hand, weights, thresholds and delays are compared too.
+built today; where both networks are at hand, all numbers that an engine reads are compared too.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from nmc.ir import Fixed, FixedNeuron, Network, Population, Projection
+from nmc.ir import Fixed, FixedNeuron, InputNeuron, IntArray, Network, Population, Projection
 from nmc.reports import render_junit
 from nmc.reports.document import Document, Table, table_of
 from nmc.reports.gates import METRICS, Gate, Numbers, Verdict, judge
@@ -154,46 +155,84 @@ def _row_changes(old: Numbers, new: Numbers) -> Iterator[Change]:
 
 
 def _number_changes(old: Network, new: Network) -> Iterator[Change]:
-    """Weights, delays, biases and neurons of what both networks have."""
-    projections = {one.name: one for one in old.projections}
-    for projection in new.projections:
-        if projection.name in projections:
-            label = new[projection.target].label
-            yield from _projection_changes(label, projections[projection.name], projection)
+    """All that an engine reads of what both networks have: when nothing is said, they compute the same."""
+    for field in ("outputs", "readout"):
+        yield from _plain_change("", field, getattr(old, field), getattr(new, field))
+    before, after = ({one.name: one for one in network.projections} for network in (old, new))
+    for name in [*before, *(name for name in after if name not in before)]:
+        if name in before and name in after:
+            yield from _projection_changes(new[after[name].target].label, before[name], after[name])
+            continue
+        network, one = (old, before[name]) if name in before else (new, after[name])
+        if one.source in old and one.target in old and one.source in new and one.target in new:
+            words = ("present", "removed") if name in before else ("absent", "added")
+            yield Change(network[one.target].label, f"projection from {one.source}", *words)
     for population in new.populations:
         if population.name in old:
             yield from _population_changes(old[population.name], population)
 
 
 def _projection_changes(label: str, old: Projection, new: Projection) -> Iterator[Change]:
-    if old.delay != new.delay:
-        yield Change(label, f"delay from {new.source}", old.delay, new.delay)
+    for field in ("source", "target", "synapse", "delay", "lag", "host_shift"):
+        yield from _plain_change(
+            label, f"{field} from {new.source}", getattr(old, field), getattr(new, field)
+        )
     yield from _fixed_change(label, f"weights from {new.source}", old.weight, new.weight)
 
 
 def _population_changes(old: Population, new: Population) -> Iterator[Change]:
+    yield from _plain_change(new.label, "max_payload", old.max_payload, new.max_payload)
     yield from _fixed_change(new.label, "bias", old.bias, new.bias)
+    if isinstance(old.neuron, InputNeuron) and isinstance(new.neuron, InputNeuron):
+        for field in ("encoding", "scale", "lowest", "highest"):
+            yield from _plain_change(new.label, field, getattr(old.neuron, field), getattr(new.neuron, field))
     if isinstance(old.neuron, FixedNeuron) and isinstance(new.neuron, FixedNeuron):
+        yield from _plain_change(new.label, "reset", old.neuron.reset, new.neuron.reset)
         for field in ("vth", "du", "dv"):
             yield from _fixed_change(new.label, field, getattr(old.neuron, field), getattr(new.neuron, field))
+        for field in ("v0", "drop"):
+            yield from _array_change(new.label, field, getattr(old.neuron, field), getattr(new.neuron, field))
+
+
+def _plain_change(label: str, what: str, old: object, new: object) -> Iterator[Change]:
+    """Numbers as they are, everything else in words."""
+    if old != new:
+        words = (
+            one.value if isinstance(one, enum.Enum) else one if isinstance(one, int | float) else str(one)
+            for one in (old, new)
+        )
+        yield Change(label, what, *words)
+
+
+def _array_change(label: str, what: str, old: IntArray | None, new: IntArray | None) -> Iterator[Change]:
+    if old is None or new is None or old.shape != new.shape:
+        shapes = ["none" if one is None else "x".join(map(str, one.shape)) or "1" for one in (old, new)]
+        if shapes[0] != shapes[1]:
+            yield Change(label, what, *shapes)
+    elif not np.array_equal(old, new):
+        yield _unequal(label, what, old, new)
+
+
+def _unequal(label: str, what: str, old: IntArray, new: IntArray) -> Change:
+    values = f"{old.size:,} value{'' if old.size == 1 else 's'}"
+    return Change(label, what, values, f"{int((old != new).sum()):,} of them differ")
 
 
 def _fixed_change(label: str, what: str, old: object, new: object) -> Iterator[Change]:
     """How many values differ, or how the format does."""
     if isinstance(old, Fixed) and isinstance(new, Fixed):
-        form = (old.mant.shape, old.exp, old.bits)
-        if form != (new.mant.shape, new.exp, new.bits):
+        form = (old.mant.shape, old.exp, old.bits, old.signed)
+        if form != (new.mant.shape, new.exp, new.bits, new.signed):
             yield Change(label, what, _form(old), _form(new))
         elif not np.array_equal(old.mant, new.mant):
-            unequal = int((old.mant != new.mant).sum())
-            values = f"{old.mant.size:,} value{'' if old.mant.size == 1 else 's'}"
-            yield Change(label, what, values, f"{unequal:,} of them differ")
+            yield _unequal(label, what, old.mant, new.mant)
     elif isinstance(old, Fixed) or isinstance(new, Fixed):
         yield Change(label, what, *("none" if one is None else "present" for one in (old, new)))
 
 
 def _form(one: Fixed) -> str:
-    return f"{'x'.join(map(str, one.mant.shape)) or '1'} of {one.bits} bits, exponent {one.exp}"
+    sign = "" if one.signed else ", no sign"
+    return f"{'x'.join(map(str, one.mant.shape)) or '1'} of {one.bits} bits{sign}, exponent {one.exp}"
 
 
 def _contributions(old: Numbers, new: Numbers) -> tuple[Contribution, ...]:
