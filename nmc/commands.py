@@ -18,7 +18,6 @@ from nmc.constraints import Constraints, load_constraints
 from nmc.errors import CATALOGUE, EXIT_OK, NmcError
 from nmc.frontend.lint import Finding
 from nmc.frontend.opgraph import OpGraph
-from nmc.ir import Network
 from nmc.npzfiles import (
     SampleFile,
     TraceFile,
@@ -317,7 +316,6 @@ def _report(
         return layout.document(api.report(bundle, constants=constants))
     if recorded.about.get("build_id") != bundle.build_id:
         raise NmcError("NMC-D02", str(trace), f"is a trace of another build than {path}", "run that bundle")
-    _check_counts(bundle.network, recorded.counts, str(trace))
     accuracy = recorded.about.get("accuracy")
     populations = {label: name for name, label in names_of(bundle.network).items()}
     report = build_report(
@@ -331,17 +329,6 @@ def _report(
         spikes={populations[name]: array for name, array in recorded.spikes.items() if name in populations},
     )
     return layout.document(report)
-
-
-def _check_counts(network: Network, counts: Counts, who: str) -> None:
-    """Refuse (NMC-D01) counts that are not one per population and projection of the network."""
-    populations = {one.name for one in network.populations}
-    projections = {one.name for one in network.projections}
-    per = dict.fromkeys(("spikes", "grades", "updates"), populations)
-    per |= dict.fromkeys(("synops", "graded_synops", "host_macs"), projections)
-    for kind, names in per.items():
-        if set(getattr(counts, kind)) != names:
-            raise NmcError("NMC-D01", who, f"its {kind} are of other layers", "run again with this nmc")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,8 @@ def diff(
         NmcError: NMC-F* for files that cannot be read, NMC-U02 for a malformed gate. A gate that fails does
             not raise: see ``Diff.passed``.
     """
-    known = [one if isinstance(one, Gate) else parse_gate(one) for one in gates or ()]
+    stated = [gates] if isinstance(gates, str) else gates or ()
+    known = [one if isinstance(one, Gate) else parse_gate(one) for one in stated]
     return compare_builds(_side(old), _side(new), known)
 
 

@@ -46,13 +46,12 @@ def load(
     """
     if isinstance(model, str | Path) and is_builder(model):
         built = build(model, weights)
-        if isinstance(built, OpGraph):
-            return built
-        model, stated = built
+        model, stated = (built, None) if isinstance(built, OpGraph) else built
         input_shape = stated if input_shape is None else input_shape
     elif weights is not None:
         raise NmcError("NMC-U02", "weights", "given without a builder", "give the model as file.py:function")
     if isinstance(model, OpGraph):
+        _refuse_given("a graph, which says all of it", profile=profile, dt=dt, input_shape=input_shape)
         return model
     if not isinstance(model, str | Path):
         return _traced(model, profile, dt, steps, input_shape, data)
@@ -65,7 +64,15 @@ def load(
     if is_net(model):
         remedy = f"compile it as it is: nmc compile {model} -o model.nmc"
         raise NmcError("NMC-U02", str(model), "holds a chip's integers, no float network", remedy)
+    _refuse_given("a NIR file, which says it", input_shape=input_shape)
     return load_nir(Path(model), profile, dt)
+
+
+def _refuse_given(model: str, **options: object) -> None:
+    """Raise NmcError NMC-U02 for an option that this kind of model has no use for."""
+    for name, value in options.items():
+        if value is not None:
+            raise NmcError("NMC-U02", name, f"given for {model}", "leave it out")
 
 
 def sample_shape(data: npt.NDArray[Any], steps: int | None) -> Shape:

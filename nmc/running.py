@@ -115,6 +115,7 @@ def answers(network: Network) -> int:
 def resolve_layers(network: Network, record: Collection[str]) -> tuple[str, ...]:
     """Population names for the user's layer names."""
     compute = network.compute
+    record = (record,) if isinstance(record, str) else record
     if "all" in record:
         return tuple(population.name for population in compute)
     names = []

@@ -44,6 +44,7 @@ def test_a_build_equals_itself(bundle: Bundle) -> None:
     found = nmc.diff(bundle, bundle, gates)
     assert found.passed
     assert (found.changes, found.contributors, found.failure) == ((), (), "")
+    assert nmc.diff(bundle, bundle, "cores=+0").verdicts[0].gate.metric == "cores"
     assert all(old == new for old, new in found.totals.values())
 
 

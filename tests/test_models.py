@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import nmc
+from nmc.frontend import opgraph as og
 from nmc.frontend.opgraph import Input
 from nmc.models import sample_shape
 
@@ -87,3 +88,17 @@ def test_what_is_refused(model, options, message) -> None:
     with pytest.raises(nmc.NmcError) as caught:
         nmc.load(model, **options)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("option", [{"profile": "norse"}, {"dt": 1e-3}, {"input_shape": (3,)}])
+def test_a_graph_takes_no_options_that_it_says_itself(option: dict[str, object]) -> None:
+    nodes = {"in": og.Input((3,)), "n": og.Neuron(1.0), "out": og.Output()}
+    graph = og.OpGraph(nodes, (("in", "n"), ("n", "out")), steps=2)
+    assert nmc.load(graph) is graph
+    with pytest.raises(nmc.NmcError, match=f"NMC-U02 {next(iter(option))}: given for a graph"):
+        nmc.compile(graph, **option)
+
+
+def test_a_nir_file_says_its_shape() -> None:
+    with pytest.raises(nmc.NmcError, match="NMC-U02 input_shape: given for a NIR file"):
+        nmc.load("nmc/data/digits_sew.nir", input_shape=(1, 8, 8))

@@ -69,7 +69,8 @@ def fold_neuron(name: str, op: Neuron, bias: FloatArray | None, node: Shape, sha
         node: shape in the op graph. shape: the population's, with the same elements in the same order.
 
     Raises:
-        NmcError: NMC-Q03 for semantics that no lowering has yet, NMC-G05 for a gain that is not positive.
+        NmcError: NMC-Q03 for semantics that no lowering has yet, NMC-G05 for a gain that is not positive,
+            NMC-Q02 for a threshold below the reset potential.
     """
     keep_v, keep_u = (_uniform(name, field, getattr(op, field)) for field in ("keep_v", "keep_u"))
     gain = spread(op.w_in, node) * spread(op.gain, node)
@@ -94,8 +95,12 @@ def fold_neuron(name: str, op: Neuron, bias: FloatArray | None, node: Shape, sha
         return FoldedNeuron(neuron, some(total), shaped(gain))
     reset = _reset(name, op, keep_v)
     reference = spread(op.v_reset, node) if reset is Reset.ZERO else np.zeros(node)
+    room = spread(op.threshold, node) - reference
+    if room.min() < 0:
+        problem = f"its threshold lies {-room.min():g} below the potential that a spike leaves behind"
+        raise NmcError("NMC-Q02", name, problem, "it would fire for ever; use a positive threshold")
     neuron = FloatNeuron(
-        shaped((spread(op.threshold, node) - reference) / gain),
+        shaped(room / gain),
         keep_v,
         keep_u,
         op.compare,

@@ -21,5 +21,5 @@ def refuse_overflow(network: Network) -> None:
 
 def _refuse(who: str, what: str, value: FloatArray | Fixed | None) -> None:
     if isinstance(value, np.ndarray) and not np.isfinite(value).all():
-        problem = f"its {what} is infinite once scales and layers in front are multiplied in"
+        problem = f"its {what} is not finite once scales and layers in front are multiplied in"
         raise NmcError("NMC-G04", who, problem, "train with weights and thresholds of ordinary size")

@@ -18,6 +18,8 @@ MIN_SAMPLES = 4
 MAX_MACS = 1 << 35
 """Multiplications that a float run over the calibration samples may take: seconds on two cores."""
 BATCH = 32
+LARGEST = 1e100
+"""Beyond, squares leave the range of floats."""
 FRAME_ELEMENTS = 1 << 21
 """Elements kept per source for adaptive rounding (16 MB)."""
 
@@ -58,6 +60,9 @@ def check(network: Network, data: FloatArray) -> None:
         raise NmcError(
             "NMC-D03", population.label, f"{int((~np.isfinite(data)).sum())} values are not finite"
         )
+    if np.abs(data).max() > LARGEST:
+        problem = f"values of up to {np.abs(data).max():.3g}, whose squares no float holds"
+        raise NmcError("NMC-D03", population.label, problem, "give data of ordinary size")
     if lead == 2 and (data % 1).any():
         raise NmcError(
             "NMC-D03",

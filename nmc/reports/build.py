@@ -14,6 +14,7 @@ from nmc import __version__, synapse, timing
 from nmc.backends.base import Counts
 from nmc.backends.sim.counts import weight_shape
 from nmc.chip import Chip, EnergySet, other_hardware
+from nmc.errors import NmcError
 from nmc.ir import Fixed, FixedNeuron, FloatNeuron, GradedRelay, InputNeuron, Network, Population, Stage
 from nmc.neuron import DECAY_BITS, U_DECAY_OFFSET
 from nmc.partition.check import CoreUse, check_mapping
@@ -200,8 +201,11 @@ def build_report(
         spikes: (N, T, *shape) per population whose spikes were recorded.
 
     Raises:
-        NmcError: NMC-U03 for constants that the chip has not got, NMC-P05 for a mapping over a limit.
+        NmcError: NMC-U03 for constants that the chip has not got, NMC-P05 for a mapping over a limit, NMC-D02
+            for counts of another network.
     """
+    if counts is not None:
+        _check_counts(network, counts)
     first = _constants(chip, constants)
     uses = () if network.mapping is None else check_mapping(network, chip)
     memory = _memory_of(uses)
@@ -256,6 +260,18 @@ def build_report(
         blocks=() if counts is None else block_rates(network, counts),
         trains=statistics({names[name]: array for name, array in (spikes or {}).items()}),
     )
+
+
+def _check_counts(network: Network, counts: Counts) -> None:
+    """Refuse (NMC-D02) counts that are not one for each population and projection: they would read as 0."""
+    populations = {one.name for one in network.populations}
+    projections = {one.name for one in network.projections}
+    per = dict(spikes=populations, grades=populations, updates=populations)
+    per |= dict(synops=projections, graded_synops=projections, host_macs=projections)
+    for kind, names in per.items():
+        if set(getattr(counts, kind)) != names:
+            remedy = "report on the bundle that was run"
+            raise NmcError("NMC-D02", network.name, f"the run's {kind} are of another network", remedy)
 
 
 def _constants(chip: Chip, name: str | None) -> EnergySet:

@@ -122,6 +122,25 @@ def test_an_encoding_may_be_given_by_its_name() -> None:
     assert nmc.compile(model(), encoding="spikes").golden["x"].shape == (1, STEPS, FEATURES)
 
 
+def test_one_layer_may_be_recorded_by_its_name(frames: Bundle) -> None:
+    assert list(nmc.run(frames, FRAMES, record="n").spikes) == ["n"]
+    with pytest.raises(nmc.NmcError, match="NMC-U03 small: is no layer"):
+        nmc.run(frames, FRAMES, record="small")  # which holds the word "all"
+
+
+def test_a_report_on_another_networks_run_is_refused(frames: Bundle) -> None:
+    nodes = {"in": og.Input((FEATURES,)), "other": og.Neuron(1.0), "out": og.Output()}
+    graph = og.OpGraph(nodes, (("in", "other"), ("other", "out")), steps=STEPS)
+    other = nmc.compile(graph, data=FRAMES)
+    with pytest.raises(nmc.NmcError, match="NMC-D02 network: the run's spikes are of another network"):
+        nmc.report(frames, nmc.run(other, FRAMES))
+
+
+def test_data_whose_squares_no_float_holds() -> None:
+    with pytest.raises(nmc.NmcError, match=r"NMC-D03 in: values of up to \d.*, whose squares"):
+        nmc.compile(model(), data=FRAMES * 1e300)
+
+
 @pytest.mark.parametrize("batch", [0, -1])
 def test_a_batch_holds_a_sample(frames: Bundle, batch: int) -> None:
     with pytest.raises(nmc.NmcError, match="NMC-U02 batch: is"):

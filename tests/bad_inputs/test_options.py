@@ -200,7 +200,7 @@ def test_a_trace_of_another_build_is_refused(
         arrays = dict(file)
     arrays["meta"] = np.array(str(arrays["meta"]).replace('"input": ', '"outside": '))
     np.savez("foreign.npz", **arrays)
-    refused(["report", "good.nmc", "--trace", "foreign.npz"], "NMC-D01", folder, capsys)
+    refused(["report", "good.nmc", "--trace", "foreign.npz"], "NMC-D02", folder, capsys)
     refused(["report", "good.nmc", "--constants", "davies"], "NMC-U03", folder, capsys)
 
 

@@ -350,8 +350,15 @@ def test_a_potential_is_no_spike():
 )
 def test_products_that_no_float_holds(ops, who, what):
     nodes = {"input": og.Input((3,)), **ops, "out": og.Output()}
-    with pytest.raises(NmcError, match=f"NMC-G04 {who}: its {what} is infinite"):
+    with pytest.raises(NmcError, match=f"NMC-G04 {who}: its {what} is not finite"):
         lower(graph(nodes, ">".join(nodes)), 4, "distribute", Encoding.GRADED)
+
+
+@pytest.mark.parametrize("neuron", [og.Neuron(-1.0), og.Neuron(1.0, v_reset=1.5)])
+def test_neurons_that_would_fire_for_ever(neuron):
+    nodes = {"input": og.Input((3,)), "s": neuron, "out": og.Output()}
+    with pytest.raises(NmcError, match=r"NMC-Q02 s: its threshold lies .* below the potential"):
+        lower(graph(nodes, "input>s>out"), 4, "distribute", Encoding.GRADED)
 
 
 def test_a_mean_of_potentials_is_refused():
