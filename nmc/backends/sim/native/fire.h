@@ -28,13 +28,33 @@ NMC_INLINE I32 fold(I32 u) {
   return subtract_where(u, greater(splat(1 - kFold), u), splat(-2 * kFold));
 }
 
+// Writes the spikes of VECTORS vectors as bytes and counts them, in `lanes` or all together.
+template <int VECTORS>
+NMC_INLINE void put_all(uint8_t *out, const Mask *spikes, I32 &lanes, int64_t &count) {
+#if defined(NMC_AVX512)
+  if constexpr (VECTORS == 4) {
+    const __mmask32 low = _mm512_kunpackw(spikes[1], spikes[0]), high = _mm512_kunpackw(spikes[3], spikes[2]);
+    const __mmask64 all = _mm512_kunpackd(high, low);
+    _mm512_storeu_si512(out, _mm512_maskz_set1_epi8(all, 1));
+    count += _mm_popcnt_u64(all);
+    return;
+  }
+#endif
+  NMC_UNROLL for (int j = 0; j < VECTORS; j++) {
+    put_spikes(out + j * kInts, spikes[j]);
+    lanes = count_where(lanes, spikes[j]);
+  }
+}
+
 // VECTORS vectors of channels at each of SITES sites: enough independent chains to hide the latency of an update.
 // Everything is copied to local variables first: stores of bytes could alias it, so it would be loaded at every step.
 template <bool HAS_U, int V_MODE, int RESET, bool FOLDS, bool RECORDS, int SITES, int VECTORS>
 NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
   I32 u[SITES][VECTORS], v[SITES][VECTORS], bias[SITES][VECTORS], threshold[SITES][VECTORS], drop[SITES][VECTORS];
-  I32 keep_u[SITES][VECTORS], keep_v[SITES][VECTORS], fired[SITES] = {};
-  Mask before[SITES][VECTORS];
+  I32 keep_u[SITES][VECTORS], keep_v[SITES][VECTORS];
+  I32 fired[SITES] = {};
+  int64_t counts[SITES] = {};
+  Mask before[SITES][VECTORS], now[SITES][VECTORS];
   const int32_t *acc[SITES];
   uint8_t *out[SITES];
   int32_t *record_u[SITES], *record_v[SITES];
@@ -73,20 +93,20 @@ NMC_INLINE void fire_vectors(const FireArgs *sites, int channel) {
         const Mask spikes = greater(next, threshold[i][j]);
         v[i][j] = RESET == kSoft ? subtract_where(next, spikes, drop[i][j]) : zero_where(next, spikes);
         if (RESET == kOwn) before[i][j] = spikes;
-        put_spikes(out[i] + j * kInts, spikes);
-        fired[i] = count_where(fired[i], spikes);
+        now[i][j] = spikes;
         if (RECORDS) {
           store(record_u[i] + j * kInts, u[i][j]);
           store(record_v[i] + j * kInts, v[i][j]);
         }
       }
+      put_all<VECTORS>(out[i], now[i], fired[i], counts[i]);
       acc[i] += acc_step;
       out[i] += out_step;
       if (RECORDS) record_u[i] += record_step, record_v[i] += record_step;
     }
   }
   NMC_UNROLL for (int i = 0; i < SITES; i++) {
-    *sites[i].spikes += sum_lanes(fired[i]);
+    *sites[i].spikes += sum_lanes(fired[i]) + static_cast<int32_t>(counts[i]);
     NMC_UNROLL for (int j = 0; j < VECTORS; j++) {
       const int c = channel + j * kInts;
       if (sites[i].u_out) store(sites[i].u_out + c, u[i][j]);
