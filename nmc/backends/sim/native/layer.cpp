@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "dispatch.h"
 #include "gate.h"
@@ -43,7 +44,8 @@ struct Scratch {
   RowRef *refs;
   Segment *segments;
   int32_t *sites;  // images, then columns
-  mutable std::vector<Cursor> cursors;  // per feed
+  std::vector<Cursor> cursors;  // per feed
+  std::unique_ptr<FireSites> fire;
 };
 
 class Layer {
@@ -186,7 +188,8 @@ class Layer {
       s.segments = arena.take_array<Segment>(segments + 1);
       s.sites = arena.take_array<int32_t>(static_cast<size_t>(strip_sites_) * 2);
       s.cursors.resize(feeds_.size() + host_feeds_.size());
-      scratch_.push_back(s);
+      s.fire = std::make_unique<FireSites>();
+      scratch_.push_back(std::move(s));
     }
   }
 
@@ -199,7 +202,7 @@ class Layer {
   }
 
   // One strip of an output row of one block; the sites of all images of a group are ordered by column, then image.
-  void part_of_row(int64_t block_index, int group, int y, int part, const Scratch &scratch, Tally &tally) const {
+  void part_of_row(int64_t block_index, int group, int y, int part, Scratch &scratch, Tally &tally) const {
     const int first_image = group * group_size_, images = std::min(group_size_, job_.images - first_image);
     const int first = part * strip_sites_, last = std::min(first + strip_sites_, population_.width * images);
     if (first >= last) return;  // the last group may hold fewer images
@@ -226,7 +229,7 @@ class Layer {
     update_.count_spikes(strip, 0, strip.sites, spikes, tally);
   }
 
-  void one_strip(int64_t b, int group, Strip &strip, const Scratch &scratch, Tally &tally) const {
+  void one_strip(int64_t b, int group, Strip &strip, Scratch &scratch, Tally &tally) const {
     const int32_t *host_bias = nullptr;
     if (population_.has_host) {
       make_host_bias(b, group, strip, scratch);
@@ -246,7 +249,7 @@ class Layer {
       strip.add = true;
     }
     if (feeds_.empty()) memset(strip.acc, 0, static_cast<size_t>(strip.sites) * strip.width * sizeof *strip.acc);
-    update_.strip(b, strip, varying_, host_bias, tally);
+    update_.strip(b, strip, varying_, host_bias, *scratch.fire, tally);
   }
 
   // Adds a current that is the same in every step.
@@ -260,7 +263,7 @@ class Layer {
   }
 
   // Bias in v units from what the host computes (backends/encode.py host_mantissas), [site][width].
-  void make_host_bias(int64_t b, int group, const Strip &strip, const Scratch &scratch) const {
+  void make_host_bias(int64_t b, int group, const Strip &strip, Scratch &scratch) const {
     const int first_channel = population_.blocks[b].first;
     int32_t *bias = scratch.host_bias;
     for (int site = 0; site < strip.sites; site++)
@@ -282,7 +285,7 @@ class Layer {
 
   size_t pixel(const Strip &strip, int site) const { return update_.pixel(strip, site); }
 
-  void add_currents(const Feed &feed, int64_t b, int group, const Strip &strip, const Scratch &scratch) const {
+  void add_currents(const Feed &feed, int64_t b, int group, const Strip &strip, Scratch &scratch) const {
     const Projection &p = *feed.projection;
     const Kernels &kernels = *plan_.kernels;
     const Path path = feed.paths[group];
@@ -321,7 +324,7 @@ class Layer {
 
   // The next part of the weights that are read after this block: on small maps every weight is used a few times only, and
   // most of the time would go by waiting for them.
-  Ahead ahead(const Feed &feed, size_t b, const Strip &strip, const Scratch &scratch) const {
+  Ahead ahead(const Feed &feed, size_t b, const Strip &strip, Scratch &scratch) const {
     const bool last = b + 1 == feed.projection->event.size();
     const Projection *p = last ? following_ : feed.projection;
     if (!p || p->event.empty()) return {};

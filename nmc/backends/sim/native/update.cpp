@@ -4,34 +4,30 @@
 
 namespace nmc {
 
-namespace {
-
-constexpr int kFireSites = 8;
-
-}  // namespace
-
-void Update::strip(int64_t b, const Strip &strip, bool varying, const int32_t *host_bias, Tally &tally) const {
+void Update::strip(int64_t b, const Strip &strip, bool varying, const int32_t *host_bias, FireSites &sites,
+                   Tally &tally) const {
   const bool relay = population_.kind == NMC_RELAY;
   const int channel = population_.blocks[b].first;
-  FireArgs sites[kFireSites];
-  int32_t spikes[kFireSites];
-  for (int i = 0; i < kFireSites; i++) {
-    set_shared(sites[i], channel, strip, varying);
-    sites[i].spikes = spikes + i;
-  }
-  for (int first = 0; first < strip.sites; first += kFireSites) {
-    const int count = std::min(kFireSites, strip.sites - first);
+  if (sites.block != b)
+    for (int i = 0; i < FireSites::kCount; i++) {
+      set_shared(sites.args[i], channel, strip, varying);
+      sites.args[i].spikes = sites.spikes + i;
+    }
+  sites.block = b;
+  for (int first = 0; first < strip.sites; first += FireSites::kCount) {
+    const int count = std::min(FireSites::kCount, strip.sites - first);
     for (int i = 0; i < count; i++) {
-      place(sites[i], channel, strip, first + i);
-      if (host_bias) sites[i].bias = host_bias + static_cast<size_t>(first + i) * strip.width;
-      spikes[i] = 0;
+      FireArgs &f = sites.args[i];
+      place(f, channel, strip, first + i);
+      if (host_bias) f.bias = host_bias + static_cast<size_t>(first + i) * strip.width;
+      sites.spikes[i] = 0;
     }
     if (relay) {
-      for (int i = 0; i < count; i++) job_.plan.kernels->relay(sites[i], population_.wide);
+      for (int i = 0; i < count; i++) job_.plan.kernels->relay(sites.args[i], population_.wide);
       continue;
     }
-    population_.fire(sites, count);
-    count_spikes(strip, first, count, spikes, tally);
+    population_.fire(sites.args, count);
+    count_spikes(strip, first, count, sites.spikes, tally);
   }
 }
 
@@ -49,7 +45,7 @@ void Update::count_spikes(const Strip &strip, int first, int count, const int32_
   }
 }
 
-// What all sites of a strip share.
+// What all sites of a block share.
 void Update::set_shared(FireArgs &f, int channel, const Strip &strip, bool varying) const {
   const Population &p = population_;
   f = {};
