@@ -275,6 +275,18 @@ def test_what_u_adds_up_is_proven_over_all_steps() -> None:
         ranges.prove(made.with_(steps=4096))
 
 
+def test_whole_networks_stay_within_what_is_proven() -> None:
+    for seed in range(20):
+        network = looped(quantized(seed, keep_v=(1.0, 0.75)[seed % 2]))
+        bounds = {one.population: one for one in ranges.prove(network)}
+        x = gen.stimulus(network, 6, STEPS, seed)
+        x[0], x[1] = network.inputs[0].neuron.highest, network.inputs[0].neuron.lowest
+        trace = ReferenceEngine().run(network, x, STEPS, list(bounds))
+        for name, one in bounds.items():
+            assert one.u[0] <= trace.u[name].min() <= trace.u[name].max() <= one.u[1], (seed, name)
+            assert one.v[0] <= trace.v[name].min() <= trace.v[name].max() <= one.v[1], (seed, name)
+
+
 @pytest.mark.parametrize("granularity", ["layer", "channel"])
 @pytest.mark.parametrize(("keep_v", "steps"), [(1.0, 32), (1.0, 100), (0.9995, 64), (0.98, 64)])
 def test_the_scale_leaves_little_of_u_unused(keep_v: float, steps: int, granularity: str) -> None:
