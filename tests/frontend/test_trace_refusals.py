@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -100,6 +102,7 @@ FUNCTIONS = {
     "not enough axes": (VECTOR, lambda m, x: m.conv(x), "2-D operator", ""),
     "two outputs": (MAP, lambda m, x: (x, m.conv(x)), "several", "return the one"),
     "no output": (MAP, lambda m, x: torch.zeros(3), "does not depend", ""),
+    "exit": (MAP, lambda m, x: sys.exit(0), "SystemExit", ""),
     "bug": (MAP, lambda m, x: x.shape.nonsense, "AttributeError", "input_shape"),
 }
 WITHOUT_LINE = ("wrong size", "not enough axes", "two outputs", "no output")

@@ -273,7 +273,7 @@ def run(tracer: Tracer, module: Any, value: Value) -> Any:
             return module(value)
     except (NmcError, InternalError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = " ".join(str(error).split())
         place = tracer.where_raised(error.__traceback__)
         raise NmcError(
