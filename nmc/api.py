@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nmc import bundle as bundle_format
 from nmc import fitting, golden
-from nmc.backends import encode
+from nmc.backends import encode, memory
 from nmc.backends.base import Trace
 from nmc.backends.compare import Verification, compare
 from nmc.backends.engines import engine as engine_by_name
@@ -197,6 +197,9 @@ def compile(
     read_as = {"profile": profile, "dt": dt, "weights": weights, "input_shape": input_shape}
     network, origin = _lowered(model, target, samples, steps, joins, encoding, **read_as)
     calibration = None if samples is None else samples.astype(np.float64)
+    if calibration is not None and network.stage is Stage.FLOAT:
+        needed = calibrate.batch_bytes(network, len(calibration))
+        memory.refuse_beyond_free(network, needed, what="calibration", remedy="use fewer steps")
     passes = pipeline(target, calibration, precision, optimize, progress)
     if isinstance(model, Network):
         passes = after_quantize(passes)

@@ -16,6 +16,7 @@ from nmc.bundle import Bundle
 from nmc.chip import load_chip
 from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
+from nmc.quantize import calibrate
 
 
 def test_traces_of_all_batches_must_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,3 +87,20 @@ def test_nor_are_they_exported(soft: Bundle, export: Callable[[Path, Path], obje
     with pytest.raises(NmcError, match=f"NMC-Q01 n1: .* --steps {LONG}"):
         export(path, out)
     assert not out.exists()
+
+
+def test_calibration_must_fit_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = {"in": og.Input((64,)), "n": og.Neuron(1.0), "out": og.Output()}
+    graph = og.OpGraph(nodes, (("in", "n"), ("n", "out")), steps=1 << 16)
+    data = np.random.default_rng(0).random((64, 64))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1 << 30)
+    with pytest.raises(NmcError, match=r"NMC-W02 network: calibration needs 4\.0 GiB, 1\.0 GiB are free"):
+        api.compile(graph, data=data)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 64 << 30)
+    monkeypatch.setattr(calibrate, "measure", stopped)
+    with pytest.raises(InterruptedError):
+        api.compile(graph, data=data)
+
+
+def stopped(*_: object) -> None:
+    raise InterruptedError

@@ -63,12 +63,20 @@ def refuse_whole(network: Network, samples: int, steps: int, record: Collection[
     refuse_beyond_free(network, sent + recorded_bytes(network, samples, steps, record))
 
 
-def refuse_beyond_free(network: Network, needed: int, there: int | None = None) -> None:
+def refuse_beyond_free(
+    network: Network,
+    needed: int,
+    there: int | None = None,
+    *,
+    what: str = "the run",
+    remedy: str = "record fewer layers, or run fewer samples at a time",
+) -> None:
     """Refuse a run that cannot succeed.
 
     Args:
         needed: bytes that the run will allocate.
         there: bytes that are free, where it is not this machine's main memory that is asked for.
+        what: needs them, if not a run; then ``remedy`` says what to do.
 
     Raises:
         NmcError: NMC-W02 when more is needed than is free.
@@ -80,8 +88,8 @@ def refuse_beyond_free(network: Network, needed: int, there: int | None = None) 
         raise NmcError(
             "NMC-W02",
             network.name,
-            f"the run needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
-            "record fewer layers, or run fewer samples at a time",
+            f"{what} needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
+            remedy,
             measured=needed,
             allowed=free,
         )

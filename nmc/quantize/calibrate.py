@@ -88,11 +88,21 @@ def choose(network: Network, data: FloatArray) -> FloatArray:
 
     They are picked by content, not by place.
     """
+    return canonical(data)[: _affordable(network)]
+
+
+def _affordable(network: Network) -> int:
     macs = sum(
         synapse.synapse_count(p.synapse, p.weight_shape, network[p.source].shape) for p in network.projections
     )
     affordable = MAX_MACS // max(1, macs * network.steps)
-    return canonical(data)[: max(MIN_SAMPLES, min(MAX_SAMPLES, affordable))]
+    return max(MIN_SAMPLES, min(MAX_SAMPLES, affordable))
+
+
+def batch_bytes(network: Network, samples: int) -> int:
+    """What ``measure`` keeps of a batch: the float trains of all populations, and of the widest its state."""
+    sizes = [population.size for population in network.populations]
+    return min(samples, _affordable(network), BATCH) * network.steps * 8 * (sum(sizes) + 2 * max(sizes))
 
 
 def measure(network: Network, data: FloatArray) -> dict[str, Statistics]:
