@@ -378,10 +378,24 @@ class FloatResult:
     classes: npt.NDArray[np.int64]
 
 
-def run_float(model: str | Path | OpGraph | Any, x: npt.ArrayLike, steps: int | None = None) -> FloatResult:
-    """Run the op graph in float64: what the framework computes, before any integer."""
+def run_float(
+    model: str | Path | OpGraph | Any,
+    x: npt.ArrayLike,
+    steps: int | None = None,
+    *,
+    profile: str | None = None,
+    dt: float | None = None,
+    weights: str | Path | None = None,
+) -> FloatResult:
+    """Run the op graph in float64: what the framework computes, before any integer.
+
+    Args:
+        model, profile, dt, weights: see ``load``.
+        x: samples in the model's units.
+        steps: T; by default what the model says.
+    """
     samples = encode.numbers("x", x).astype(np.float64)
-    graph = load(model, steps=steps, data=samples)
+    graph = load(model, profile, dt, weights=weights, steps=steps, data=samples)
     graph.check_ends()
     result = float_engine.run(graph, samples, check_steps(steps if steps is not None else graph.steps))
     output = result.output.reshape(len(result.output), -1)

@@ -144,8 +144,9 @@ def run_model(
     out: Path | None,
     force: bool,
     progress: Reporter,
+    **read_as: Any,
 ) -> Document:
-    """Run samples, write the trace, and describe both."""
+    """Run samples, write the trace, and describe both; ``read_as``: of ``api.run_float``, for models."""
     if out is not None:
         check_output(out, force or is_trace(out), (model, samples))
     if engine == "float":
@@ -153,7 +154,7 @@ def run_model(
             problem = f"{'--out' if out is not None else '--record'} with --engine float, which has no trace"
             remedy = "record layers with nmc export --to nirdata"
             raise NmcError("NMC-U02", "nmc run", problem, remedy)
-        return _run_float(model, samples, steps)
+        return _run_float(model, samples, steps, **read_as)
     if layers and out is None:
         raise NmcError(
             "NMC-U01", "nmc run", "--record without --out", "say where the trace goes: -o trace.npz"
@@ -228,10 +229,10 @@ def evaluate_bundle(
     )
 
 
-def _run_float(model: Path, samples: Path, steps: int | None) -> Document:
+def _run_float(model: Path, samples: Path, steps: int | None, **read_as: Any) -> Document:
     """The float model's answer; it has no integers, so there are no counts."""
     data = read_samples(samples)
-    result = api.run_float(model, data.x, steps)
+    result = api.run_float(model, data.x, steps, **read_as)
     refuse_foreign_labels(str(samples), data.y, result.output.shape[1])
     classes = result.classes
     accuracy = data.accuracy(classes)

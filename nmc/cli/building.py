@@ -22,10 +22,11 @@ from nmc.cli.options import (
     Samples,
     StepsOption,
     WeightsOption,
+    refuse_reading,
 )
 from nmc.cli.settings import use_config
 from nmc.console import Format, emit
-from nmc.errors import EXIT_DOES_NOT_FIT, EXIT_OK, NmcError
+from nmc.errors import EXIT_DOES_NOT_FIT, EXIT_OK
 
 
 def demo(
@@ -186,11 +187,7 @@ def export(
     from nmc import exporting
 
     if to in (ExportKind.LAVA, ExportKind.NET, ExportKind.CORES):
-        for name, given in (("profile", profile), ("dt", dt), ("weights", weights)):
-            if given is not None:
-                raise NmcError(
-                    "NMC-U02", name, f"given with --to {to.value}, which takes a bundle", "leave it out"
-                )
+        refuse_reading(f"--to {to.value}", profile=profile, dt=dt, weights=weights)
         if to is ExportKind.CORES:
             emit(exporting.export_cores(source, out, force), how)
         else:

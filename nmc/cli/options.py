@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nmc.console import Format
+from nmc.errors import NmcError
 
 
 def chip_names(incomplete: str) -> list[str]:
@@ -26,6 +27,18 @@ def engine_names(incomplete: str) -> list[str]:
     from nmc.backends.engines import NAMES
 
     return [name for name in ("auto", *NAMES) if name.startswith(incomplete)]
+
+
+def refuse_reading(by: str, **options: object) -> None:
+    """Raise NmcError NMC-U02 for options about reading a model, given where it is a bundle that is read.
+
+    Args:
+        by: the option that says so.
+        options: by name, None where they are not given.
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise NmcError("NMC-U02", name, f"given with {by}, which takes a bundle", "leave it out")
 
 
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How the result is printed.")]

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from nmc.cli.options import BundleArgument, ForceOption, FormatOption, JunitOption, StepsOption, engine_names
+from nmc.cli.options import (
+    BundleArgument,
+    DtOption,
+    ForceOption,
+    FormatOption,
+    JunitOption,
+    ProfileOption,
+    StepsOption,
+    WeightsOption,
+    engine_names,
+    refuse_reading,
+)
 from nmc.console import Format, emit
 from nmc.errors import EXIT_OK, NmcError
 
@@ -20,6 +31,9 @@ def run(
         typer.Option(help="auto, reference, native, torch, lava, ... or float.", autocompletion=engine_names),
     ] = "auto",
     steps: StepsOption = None,
+    profile: ProfileOption = None,
+    dt: DtOption = None,
+    weights: WeightsOption = None,
     record: Annotated[str, typer.Option(metavar="LAYER,...", help="Layers to keep, or all.")] = "",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="NPZ", help="The trace to write.")
@@ -32,8 +46,11 @@ def run(
     from nmc.progress import Reporter
 
     layers = tuple(name for name in record.split(",") if name)
+    read_as = {"profile": profile, "dt": dt, "weights": weights}
+    if engine != "float":
+        refuse_reading(f"--engine {engine}", **read_as)
     with Reporter() as progress:
-        document = commands.run_model(model, samples, engine, steps, layers, out, force, progress)
+        document = commands.run_model(model, samples, engine, steps, layers, out, force, progress, **read_as)
     emit(document, how)
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nir
 import numpy as np
 import pytest
 from tensorfiles import safetensors
@@ -31,6 +32,7 @@ COMMANDS = {
     "fit": ["--steps", "4"],
     "sweep": ["--steps", "4", "--weight-bits", "8", "-i", "x.npz", "--calibration", "x.npz"],
     "analyse": ["--steps", "4", "-i", "x.npz", "--calibration", "x.npz"],
+    "run": ["--engine", "float", "--steps", "4", "-i", "x.npz"],
     "neurobench": ["--steps", "4", "-i", "x.npz"],
 }
 
@@ -53,6 +55,27 @@ def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
     capsys.readouterr()
     assert main([*arguments, "--format", "json"]) == 0
     return {name: value for name, value in json.loads(capsys.readouterr().out).items() if name != "model"}
+
+
+def test_a_bundle_takes_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "out.nmc", "-i", "x.npz", "--weights", "w.safetensors"]) == 2
+    assert "NMC-U02 weights: given with --engine auto, which takes a bundle" in capsys.readouterr().err
+
+
+def test_a_foreign_file_runs_in_float_with_its_profile(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = {
+        "input": nir.Input(input_type={"input": np.array([3])}),
+        "fc": nir.Affine(np.eye(3), np.zeros(3)),
+        "lif": nir.LIF(np.full(3, 5e-4), np.full(3, 5.0), np.zeros(3), np.ones(3)),
+        "output": nir.Output(output_type={"output": np.array([3])}),
+    }
+    nir.write("x.nir", nir.NIRGraph(nodes=nodes, edges=[("input", "fc"), ("fc", "lif"), ("lif", "output")]))
+    command = ["run", "x.nir", "-i", "x.npz", "--engine", "float", "--steps", "4"]
+    assert main(command) == 3
+    assert "NMC-G06" in capsys.readouterr().err
+    assert len(told([*command, "--profile", "nir", "--dt", "1e-4"], capsys)["classes"]) == 8
 
 
 @pytest.mark.parametrize("command", COMMANDS)
