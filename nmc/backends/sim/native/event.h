@@ -4,8 +4,9 @@
 // Weights are stored as bytes w + 128, rows of `width` output channels. A unit of U bytes holds channel i of its lower
 // half at byte 2i and channel i of its upper half at byte 2i + 1, so that as 16-bit lanes x = low + 256 high. Then
 // sum(x >> 8) = sum(high), and sum(x) - 256 sum(high) = sum(low), both modulo 2**16 and therefore exact for up to
-// 257 rows: one load, one shift and two additions for U weights, without widening a single byte. Rows of half a vector
-// or less are stored in channel order and widened as they are loaded, which takes fewer instructions.
+// 257 rows: one load, one shift and two additions for U weights, without widening a single byte. Where bytes can be
+// averaged, that is done once for eight rows (sum_units). Rows of half a vector or less are stored in channel order and
+// widened as they are loaded, which takes fewer instructions.
 #pragma once
 #include "kernels.h"
 #include "simd.h"
@@ -103,45 +104,68 @@ struct Split {
   }
 };
 
+#if defined(NMC_AVX512) || defined(NMC_AVX2)
+
+// Lanes of a vector as bytes: sums modulo 256, and averages rounded up.
 #if defined(NMC_AVX512)
+typedef __m512i Row;
+NMC_INLINE Row row_at(const uint8_t *p) { return _mm512_loadu_si512(p); }
+NMC_INLINE Row add_modulo(Row a, Row b) { return _mm512_add_epi8(a, b); }
+NMC_INLINE Row average(Row a, Row b) { return _mm512_avg_epu8(a, b); }
+#else
+typedef __m256i Row;
+NMC_INLINE Row row_at(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+NMC_INLINE Row add_modulo(Row a, Row b) { return _mm256_add_epi8(a, b); }
+NMC_INLINE Row average(Row a, Row b) { return _mm256_avg_epu8(a, b); }
+#endif
 
 // Sums of up to kRowsPerFlush rows (biased by 128 each), in channel order. Bytes give the sum modulo 256, one addition
 // per row; averages of eight rows, which alone are widened, give the rest: each of three levels rounds up by at most a
 // half, so eight averages are 0 to 12 more than the sum.
-template <int WIDTH>
-NMC_INLINE void sum_split(const uint32_t *list, const uint32_t *end, const uint8_t *weights, uint16_t *sums) {
-  constexpr int kUnits = WIDTH / 64;
-  typedef Unit<64>::V V;
-  __m512i modulo[kUnits];
-  Split<V> averages[kUnits];
-  NMC_UNROLL for (int j = 0; j < kUnits; j++) modulo[j] = _mm512_setzero_si512();
+template <int WIDTH, int UNITS>
+NMC_INLINE void sum_units(const uint32_t *list, const uint32_t *end, const uint8_t *weights, uint16_t *sums) {
+  typedef typename Unit<kVector>::V V;
+  typedef typename Unit<kVector>::Loose Loose;
+  Row modulo[UNITS];
+  Split<V> averages[UNITS];
+  NMC_UNROLL for (int j = 0; j < UNITS; j++) modulo[j] = Row{};
   // Two entries per load: loads are what a row costs.
-  const auto pair = [&](int at, __m512i (&mean)[kUnits]) {
+  const auto pair = [&](int at, Row (&mean)[UNITS]) {
     uint64_t entries;
     memcpy(&entries, list + at, sizeof entries);
     const uint8_t *first = weights + (entries & UINT32_MAX) * (WIDTH / kEntryScale);
     const uint8_t *second = weights + (entries >> 32) * (WIDTH / kEntryScale);
-    NMC_UNROLL for (int j = 0; j < kUnits; j++) {
-      const __m512i x = _mm512_loadu_si512(first + j * 64), y = _mm512_loadu_si512(second + j * 64);
-      modulo[j] = _mm512_add_epi8(modulo[j], _mm512_add_epi8(x, y));
-      mean[j] = _mm512_avg_epu8(x, y);
+    NMC_UNROLL for (int j = 0; j < UNITS; j++) {
+      const Row x = row_at(first + j * kVector), y = row_at(second + j * kVector);
+      modulo[j] = add_modulo(modulo[j], add_modulo(x, y));
+      mean[j] = average(x, y);
     }
   };
   for (; list < end; list += kRowsPerTurn) {
-    __m512i a[kUnits], b[kUnits], c[kUnits], d[kUnits];
+    Row a[UNITS], b[UNITS];
     pair(0, a);
     pair(2, b);
+    NMC_UNROLL for (int j = 0; j < UNITS; j++) a[j] = average(a[j], b[j]);
+    Row c[UNITS], d[UNITS];
     pair(4, c);
     pair(6, d);
-    NMC_UNROLL for (int j = 0; j < kUnits; j++)
-      Split<V>::add(averages[j], (V)_mm512_avg_epu8(_mm512_avg_epu8(a[j], b[j]), _mm512_avg_epu8(c[j], d[j])));
+    NMC_UNROLL for (int j = 0; j < UNITS; j++) Split<V>::add(averages[j], (V)average(a[j], average(c[j], d[j])));
   }
-  const V low = (V)_mm512_set1_epi16(255);
-  NMC_UNROLL for (int j = 0; j < kUnits; j++) {
+  const V low = V{} + 255;
+  NMC_UNROLL for (int j = 0; j < UNITS; j++) {
     const V lower = (averages[j].all - (averages[j].high << 8)) << 3, upper = averages[j].high << 3;
-    _mm512_storeu_si512(sums + j * 64, (__m512i)(lower - ((lower - (V)modulo[j]) & low)));
-    _mm512_storeu_si512(sums + j * 64 + 32, (__m512i)(upper - ((upper - ((V)modulo[j] >> 8)) & low)));
+    Loose *to = reinterpret_cast<Loose *>(sums + j * kVector);
+    to[0] = lower - ((lower - (V)modulo[j]) & low);
+    to[1] = upper - ((upper - ((V)modulo[j] >> 8)) & low);
   }
+}
+
+// As many vectors at a time as the registers hold sums of.
+template <int WIDTH>
+NMC_INLINE void sum_split(const uint32_t *list, const uint32_t *end, const uint8_t *weights, uint16_t *sums) {
+  constexpr int kAll = WIDTH / kVector, kUnits = kAll < 2 ? kAll : 2;
+  for (int first = 0; first < WIDTH; first += kUnits * kVector)
+    sum_units<WIDTH, kUnits>(list, end, weights + first, sums + first);
 }
 
 #else
