@@ -17,7 +17,7 @@ from nmc.chip import Chip
 from nmc.frontend.float_network import run_network
 from nmc.frontend.opgraph import OpGraph
 from nmc.ir import Conv2d, Dense, Fixed, FloatArray, IntArray, Network, frozen
-from nmc.npzfiles import read_samples
+from nmc.npzfiles import checked_labels, read_samples, refuse_foreign_labels
 from nmc.plotting import new_figure, png
 from nmc.reports import fidelity
 from nmc.reports.document import Document
@@ -53,7 +53,7 @@ def analyse(
     chip: str | Chip,
     data: npt.ArrayLike | None,
     x: npt.ArrayLike,
-    y: npt.NDArray[np.int64] | None = None,
+    y: npt.ArrayLike | None = None,
     *,
     seed: int = 0,
     **options: Any,
@@ -64,13 +64,22 @@ def analyse(
         model, chip, data, options: as for ``api.compile``.
         x, y: samples in the model's units, and their labels.
         seed: of the noise that ``jitter`` is measured with.
-    """
-    timed, layers, integer = api.quantization_stages(model, chip, data, **options)
-    samples, engine = np.asarray(x, np.float64), engine_by_name("auto")
-    wanted = _classes(timed, samples)
-    found = engine.run(integer, encode.encode(integer, samples), integer.steps).classes
 
-    def share(classes: IntArray, truth: npt.NDArray[np.int64] | None) -> float | None:
+    Raises:
+        NmcError: as ``api.compile``; NMC-D02 for samples that are no numbers, and for labels that are not one
+            class of the network for each of them.
+    """
+    samples, labels = np.asarray(encode.numbers("x", x), np.float64), None
+    if y is not None:
+        labels = checked_labels("labels", encode.numbers("labels", y), samples.shape)
+    timed, layers, integer = api.quantization_stages(model, chip, data, **options)
+    engine = engine_by_name("auto")
+    trace = engine.run(integer, encode.encode(integer, samples), integer.steps)
+    found = trace.classes
+    refuse_foreign_labels("labels", labels, trace.output.shape[1])
+    wanted = _classes(timed, samples)
+
+    def share(classes: IntArray, truth: IntArray | None) -> float | None:
         return None if truth is None else float((classes == truth).mean())
 
     return Analysis(
@@ -78,8 +87,8 @@ def analyse(
         len(samples),
         float((found != wanted).mean()),
         float((_classes(_shaken(timed, seed), samples) != wanted).mean()),
-        share(wanted, y),
-        share(found, y),
+        share(wanted, labels),
+        share(found, labels),
     )
 
 

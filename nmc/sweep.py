@@ -13,7 +13,7 @@ from nmc import api
 from nmc.chip import load_chip
 from nmc.errors import NmcError
 from nmc.frontend.opgraph import OpGraph
-from nmc.npzfiles import Samples
+from nmc.npzfiles import Samples, refuse_foreign_labels
 from nmc.plotting import new_figure, png
 from nmc.quantize.precision import Granularity
 from nmc.reports import charts
@@ -84,6 +84,7 @@ def sweep(
             points.append(Point(bits, t or graph.steps or 0, granularity, refusal=str(error)))
         else:
             trace = api.run(bundle, samples.x)
+            refuse_foreign_labels("labels", samples.y, trace.output.shape[1])
             total = api.report(bundle, trace).total
             assert total.activity is not None
             priced = bool(target.energy)

@@ -11,6 +11,7 @@ import pytest
 
 from nmc import analysis, api
 from nmc.cli import main
+from nmc.errors import NmcError
 from nmc.frontend import opgraph as og
 
 DATA = Path(api.__file__).parent / "data"
@@ -36,6 +37,13 @@ def test_eight_bits_change_fewer_classes_than_two(known: np.ndarray) -> None:
     integers = api.run(api.compile(MODEL, "loihi2", known), TEST["x"][:40]).classes
     assert found[8].changed == (integers != truth).mean()
     assert found[8].accuracy == (integers == TEST["y"][:40]).mean()
+
+
+@pytest.mark.parametrize("labels", [TEST["y"][:4] + 10, TEST["y"][:3], ["one", "two", "three", "four"]])
+def test_labels_that_cannot_be_meant_are_refused(known: np.ndarray, labels: object) -> None:
+    with pytest.raises(NmcError) as caught:
+        analysis.analyse(MODEL, "loihi2", known, TEST["x"][:4], labels)
+    assert caught.value.code == "NMC-D02"
 
 
 def test_soft_resets_are_compared_layer_by_layer_though_the_chip_loops_them() -> None:

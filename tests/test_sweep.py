@@ -48,6 +48,16 @@ def test_every_combination_is_a_point_with_all_its_figures() -> None:
     assert any(one.pareto for one in points)
 
 
+def test_labels_that_no_class_has_are_refused() -> None:
+    samples = few(TEST, 4)
+    assert samples.y is not None
+    with pytest.raises(NmcError, match="labels") as caught:
+        sweep.sweep(
+            MODEL, "loihi2", Samples(samples.x, samples.y + 10), few(CALIBRATION, 4).x, weight_bits=[8]
+        )
+    assert caught.value.code == "NMC-D02"
+
+
 def test_the_front_is_what_no_other_point_beats() -> None:
     base = Point(8, 4, "layer", accuracy=0.9, cores=3, memory_bits=100, energy=1.0)
     points = mark_pareto(

@@ -16,6 +16,7 @@ from same import differences
 
 from nmc import timing
 from nmc.backends import memory
+from nmc.backends.engines import engine
 from nmc.backends.sim import build_native, native, native_abi
 from nmc.backends.sim.native import NativeEngine
 from nmc.backends.sim.reference import ReferenceEngine
@@ -61,6 +62,12 @@ def test_an_unknown_instruction_set_is_refused(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(NmcError, match="sse9") as caught:
         NativeEngine()
     assert caught.value.code == "NMC-U03"
+
+
+def test_auto_does_not_hide_an_unknown_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NMC_NATIVE_ISA", "sse9")
+    with pytest.raises(NmcError, match="sse9"):
+        engine("auto")
 
 
 def test_the_instruction_set_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
