@@ -11,6 +11,7 @@ from typing import Any
 from nmc import api, atomic
 from nmc.backends import encode
 from nmc.backends.base import Counts
+from nmc.backends.engines import described
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle, is_bundle
 from nmc.chip import Chip, constraint_names, load_chip
@@ -173,7 +174,7 @@ def run_model(
     )
     document = layout.document(report)
     members: dict[str, Any] = {"engine": name, "report": document.data}
-    facts = (("engine", name), *document.facts)
+    facts = (("engine", described(engine, name)), *document.facts)
     if out is not None:
         about = {"engine": name, "build_id": bundle.build_id, "accuracy": accuracy}
         write_trace(out, trace, names_of(bundle.network), about)
@@ -204,7 +205,8 @@ def evaluate_bundle(
             notes=encode.oddities(bundle.network, next(SampleFile(samples).batches(LOOKED_AT)).x),
         )
     )
-    facts = [("engine", result.engine), ("shards", f"{result.shards:,}, of which {result.reused:,} reused")]
+    ran = described(engine, result.engine)
+    facts = [("engine", ran), ("shards", f"{result.shards:,}, of which {result.reused:,} reused")]
     confusion = result.confusion
     members = {
         "engine": result.engine,

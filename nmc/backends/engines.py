@@ -50,6 +50,12 @@ def engine(name: str) -> Engine:
     raise NmcError("NMC-U03", name, "is no engine", f"engines are: {', '.join(NAMES)}")
 
 
+def described(asked: str, name: str) -> str:
+    """The engine that ran, and what to do where ``auto`` had to take a slower one."""
+    slower = asked == "auto" and name != "native"
+    return f"{name}; the faster C++ engine is not there, see nmc doctor" if slower else name
+
+
 def _fastest() -> Engine:
     for name in ("native", "torch"):
         try:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from nmc import api, demo
+from nmc.backends.sim import native_abi
 from nmc.cli import main
 
 TEST = nirfiles.CALIBRATION.with_name("digits_test.npz")
@@ -110,6 +111,24 @@ def test_every_engine_prints_the_same(made: Path, capsys: pytest.CaptureFixture[
     assert [one["engine"] for one in documents][:2] == ["reference", "stepwise"]
     assert documents[2]["engine"] != "auto"
     assert documents[0]["report"] == documents[1]["report"] == documents[2]["report"]
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+def test_without_the_native_engine_one_line_says_so(
+    command: str,
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def lines() -> list[str]:
+        assert main([command, str(made / "model.nmc"), "-i", str(made / "x.npz")]) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("engine ")]
+
+    assert [line.split()[1:] for line in lines()] == [["native"]]
+    monkeypatch.setattr(native_abi, "LIBRARY", tmp_path / "none.so")
+    (line,) = lines()
+    assert "C++ engine is not there, see nmc doctor" in line
 
 
 def test_run_without_labels_says_no_accuracy(
