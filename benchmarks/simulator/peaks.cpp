@@ -53,7 +53,8 @@ extern "C" int64_t averaged_additions(int64_t rounds) {
         __m512i mean[4];
 #pragma GCC unroll 4
         for (int r = 0; r < 4; r++) {
-          const __m512i x = _mm512_load_si512(from + 256 * r + 64 * i), y = _mm512_load_si512(from + 256 * r + 128 + 64 * i);
+          __m512i x = _mm512_load_si512(from + 256 * r + 64 * i), y = _mm512_load_si512(from + 256 * r + 128 + 64 * i);
+          asm("" : "+v"(x), "+v"(y));  // else GCC loads every row twice
           modulo[i] = _mm512_add_epi8(modulo[i], _mm512_add_epi8(x, y));
           mean[r] = _mm512_avg_epu8(x, y);
         }
