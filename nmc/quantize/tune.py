@@ -14,15 +14,17 @@ as only their ratio counts, that is to learn the grid's step (Esser et al. 2020,
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from nmc.backends import encode
 from nmc.errors import NmcError
 from nmc.frontend.float_network import run_network
-from nmc.ir import FloatArray, IntArray, Network
+from nmc.ir import Network
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +56,13 @@ class Recipe:
     state_rate: float = 0.005
     noise: float = 0.05
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises NmcError NMC-U02 for what cannot be trained with."""
+        for name, least in (("epochs", 1), ("batch", 1), ("rate", 0), ("state_rate", 0), ("noise", 0)):
+            asked = getattr(self, name)
+            if not (math.isfinite(asked) and asked >= least):
+                raise NmcError("NMC-U02", name, f"{asked} is asked for, at least {least} is allowed")
 
 
 @dataclass(frozen=True)
@@ -88,15 +97,13 @@ def tune(
         Scores before training and after every epoch; empty without ``validation``.
 
     Raises:
-        NmcError: NMC-D02 for samples or classes that do not fit.
+        NmcError: NMC-D02 for samples or classes that do not fit, or are no finite numbers.
     """
     import torch
 
     recipe = recipe or Recipe()
-    lesson = _Lesson.of(module.source, np.asarray(x, np.float64), np.asarray(y))
-    held = None
-    if validation is not None:
-        held = _Lesson.of(module.source, np.asarray(validation[0], np.float64), np.asarray(validation[1]))
+    lesson = _Lesson.of(module.source, x, y)
+    held = None if validation is None else _Lesson.of(module.source, *validation)
     temperature = (held or lesson).temperature()
     rng = torch.Generator().manual_seed(recipe.seed)
     torch.manual_seed(recipe.seed)
@@ -137,10 +144,15 @@ class _Lesson:
     wanted: Tensor
 
     @classmethod
-    def of(cls, network: Network, x: FloatArray, y: IntArray) -> _Lesson:
+    def of(cls, network: Network, samples: npt.ArrayLike, classes: npt.ArrayLike) -> _Lesson:
         import torch
 
         who = network.name
+        x, y = encode.numbers("x", samples).astype(np.float64), encode.numbers("y", classes)
+        if not np.isfinite(x).all():
+            raise NmcError(
+                "NMC-D02", who, f"{int((~np.isfinite(x)).sum())} values are not finite", "give numbers"
+            )
         if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
             problem = f"classes {y.dtype} of shape {y.shape}, expected whole numbers ({len(x)},)"
             raise NmcError("NMC-D02", who, problem, "give one class per sample")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,6 +140,22 @@ def test_equal_thresholds_stay_equal_where_a_chip_has_few() -> None:
 def test_classes_that_do_not_fit_are_refused(y: np.ndarray, problem: str) -> None:
     with pytest.raises(NmcError, match=f"NMC-D02 small: {problem}"):
         tune(start(), quantnet.images(8), y)
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch": 0}, {"rate": -1.0}, {"noise": float("nan")}])
+def test_recipes_that_cannot_train_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(NmcError, match=next(iter(wrong))) as caught:
+        Recipe(**wrong)
+    assert caught.value.code == "NMC-U02"
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, "text"])
+def test_samples_that_are_no_finite_numbers_are_refused(wrong: float | str) -> None:
+    x = quantnet.images(8).astype(object if isinstance(wrong, str) else float)
+    x[0, 0] = wrong
+    with pytest.raises(NmcError) as caught:
+        tune(start(), x, np.zeros(8, np.int64))
+    assert caught.value.code == "NMC-D02"
 
 
 def test_no_sample_is_refused() -> None:
