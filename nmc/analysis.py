@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import api, atomic
+from nmc.arrays import numbers
 from nmc.backends import encode
 from nmc.backends.engines import engine as engine_by_name
 from nmc.chip import Chip
@@ -69,9 +70,9 @@ def analyse(
         NmcError: as ``api.compile``; NMC-D02 for samples that are no numbers, and for labels that are not one
             class of the network for each of them.
     """
-    samples, labels = np.asarray(encode.numbers("x", x), np.float64), None
+    samples, labels = np.asarray(numbers("x", x), np.float64), None
     if y is not None:
-        labels = checked_labels("labels", encode.numbers("labels", y), samples.shape)
+        labels = checked_labels("labels", numbers("labels", y), samples.shape)
     timed, layers, integer = api.quantization_stages(model, chip, data, **options)
     engine = engine_by_name("auto")
     trace = engine.run(integer, encode.encode(integer, samples), integer.steps)

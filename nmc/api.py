@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from nmc import bundle as bundle_format
 from nmc import fitting, golden
+from nmc.arrays import numbers
 from nmc.backends import encode, memory
 from nmc.backends.base import Trace
 from nmc.backends.compare import Verification, compare
@@ -133,7 +134,7 @@ def convert(
         ann = built if isinstance(built, OpGraph) else built[0]
     elif weights is not None:
         raise NmcError("NMC-U02", "weights", "given without a builder", "load them into the module")
-    frames = encode.numbers("data", data)
+    frames = numbers("data", data)
     return to_spiking(ann, frames, check_steps(steps), for_chip(method, target, **choices))
 
 
@@ -193,7 +194,7 @@ def compile(
     if is_net(model):
         model = _integers(model, steps, profile=profile, dt=dt, weights=weights, encoding=encoding)
     # Calibration data count as a set: the bundle's bytes must not depend on their order.
-    samples = None if data is None else calibrate.canonical(encode.numbers("data", data))
+    samples = None if data is None else calibrate.canonical(numbers("data", data))
     read_as = {"profile": profile, "dt": dt, "weights": weights, "input_shape": input_shape}
     network, origin = _lowered(model, target, samples, steps, joins, encoding, **read_as)
     calibration = None if samples is None else samples.astype(np.float64)
@@ -327,7 +328,7 @@ def aware(
     from nmc.quantize.aware import aware as make
 
     target = chip if isinstance(chip, Chip) else load_chip(chip)
-    samples = encode.numbers("data", data)
+    samples = numbers("data", data)
     network, _ = _lowered(model, target, samples, steps, joins, encoding, profile=profile, dt=dt)
     precision = Precision(weight_bits, granularity, layer_bits or {})
     return make(network, target, samples.astype(np.float64), precision)
@@ -343,7 +344,7 @@ def analyse(
         x: samples in the model's units.
     """
     timed, layers, _ = quantization_stages(model, chip, data, **options)
-    samples = encode.numbers("x", x).astype(np.float64)
+    samples = numbers("x", x).astype(np.float64)
     return compare_layers(timed, layers, samples, engine_by_name("auto"))
 
 
@@ -394,7 +395,7 @@ def run_float(
         x: samples in the model's units.
         steps: T; by default what the model says.
     """
-    samples = encode.numbers("x", x).astype(np.float64)
+    samples = numbers("x", x).astype(np.float64)
     graph = load(model, profile, dt, weights=weights, steps=steps, data=samples)
     graph.check_ends()
     result = float_engine.run(graph, samples, check_steps(steps if steps is not None else graph.steps))
@@ -457,10 +458,10 @@ def neurobench(
         x, y: samples and labels; without samples there are static metrics only.
         profile, dt, weights, steps: see ``load``.
     """
-    samples = None if x is None else encode.numbers("x", x)
+    samples = None if x is None else numbers("x", x)
     labels = None
     if y is not None and samples is not None:
-        labels = checked_labels("labels", encode.numbers("labels", y), samples.shape)
+        labels = checked_labels("labels", numbers("labels", y), samples.shape)
     graph = load(model, profile, dt, weights=weights, steps=steps, data=samples)
     if isinstance(model, str | Path | OpGraph):
         return measure(graph, x, labels, steps)

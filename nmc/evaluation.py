@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import safeio
-from nmc.backends import encode
+from nmc.arrays import numbers
 from nmc.backends.base import Counts
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle, opened
@@ -149,8 +149,8 @@ def _batch(number: int, batch: Any, classes: int) -> Samples:
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         problem = f"is a {type(batch).__name__}, expected (x, y)"
         raise NmcError("NMC-D02", who, problem, "give y None where there are no labels")
-    x = encode.numbers(who, batch[0])
-    y = checked_labels(who, None if batch[1] is None else encode.numbers(who, batch[1]), x.shape)
+    x = numbers(who, batch[0])
+    y = checked_labels(who, None if batch[1] is None else numbers(who, batch[1]), x.shape)
     refuse_foreign_labels(who, y, classes)
     return Samples(x, y)
 

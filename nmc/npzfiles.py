@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import atomic, safeio
-from nmc.backends import encode
+from nmc.arrays import numbers
 from nmc.backends.base import Counts, Trace
 from nmc.errors import NmcError
 from nmc.ir import IntArray
@@ -46,7 +46,7 @@ def read_samples(path: Path) -> Samples:
     arrays = safeio.read_npz(path)
     if "x" not in arrays:
         raise _no_samples(path, arrays)
-    x = encode.numbers(str(path), arrays["x"])
+    x = numbers(str(path), arrays["x"])
     return Samples(x, checked_labels(str(path), arrays.get("y"), x.shape))
 
 

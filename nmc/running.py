@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nmc.arrays import numbers
 from nmc.backends import encode, memory
 from nmc.backends.base import Counts, Trace
 from nmc.backends.engines import engine as engine_by_name
@@ -55,7 +56,7 @@ def run(
     t = steps_of(network, steps)
     names = resolve_layers(network, record)
     runner = engine_by_name(engine)
-    samples = encode.numbers(network.inputs[0].label, x)
+    samples = numbers(network.inputs[0].label, x)
     if batch < 1:
         raise NmcError("NMC-U02", "batch", f"is {batch}", "use at least 1", measured=batch, allowed=1)
     # The traces of all batches are kept, and joined at the end.

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nmc.backends import encode
+from nmc.arrays import numbers
 from nmc.errors import NmcError
 from nmc.frontend.float_network import run_network
 from nmc.ir import Network
@@ -148,7 +148,7 @@ class _Lesson:
         import torch
 
         who = network.name
-        x, y = encode.numbers("x", samples).astype(np.float64), encode.numbers("y", classes)
+        x, y = numbers("x", samples).astype(np.float64), numbers("y", classes)
         if not np.isfinite(x).all():
             raise NmcError(
                 "NMC-D02", who, f"{int((~np.isfinite(x)).sum())} values are not finite", "give numbers"
