@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import api, atomic
-from nmc.arrays import numbers
+from nmc.arrays import checked_labels, numbers, refuse_foreign_labels
 from nmc.backends import encode
 from nmc.backends.engines import engine as engine_by_name
 from nmc.chip import Chip
 from nmc.frontend.float_network import run_network
 from nmc.frontend.opgraph import OpGraph
 from nmc.ir import Conv2d, Dense, Fixed, FloatArray, IntArray, Network, frozen
-from nmc.npzfiles import checked_labels, read_samples, refuse_foreign_labels
+from nmc.npzfiles import read_samples
 from nmc.plotting import new_figure, png
 from nmc.reports import fidelity
 from nmc.reports.document import Document
@@ -70,9 +70,8 @@ def analyse(
         NmcError: as ``api.compile``; NMC-D02 for samples that are no numbers, and for labels that are not one
             class of the network for each of them.
     """
-    samples, labels = np.asarray(numbers("x", x), np.float64), None
-    if y is not None:
-        labels = checked_labels("labels", numbers("labels", y), samples.shape)
+    samples = numbers("x", x).astype(np.float64)
+    labels = checked_labels("labels", y, samples.shape)
     timed, layers, integer = api.quantization_stages(model, chip, data, **options)
     engine = engine_by_name("auto")
     trace = engine.run(integer, encode.encode(integer, samples), integer.steps)

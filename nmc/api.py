@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nmc import bundle as bundle_format
 from nmc import fitting, golden
-from nmc.arrays import numbers
+from nmc.arrays import checked_labels, numbers
 from nmc.backends import encode, memory
 from nmc.backends.base import Trace
 from nmc.backends.compare import Verification, compare
@@ -35,7 +35,6 @@ from nmc.frontend.opgraph import OpGraph
 from nmc.frontend.slayer import load_net
 from nmc.ir import Encoding, Network, Stage
 from nmc.models import encoding_of, load
-from nmc.npzfiles import checked_labels
 from nmc.partition.check import check_mapping
 from nmc.partition.constrained import check_constraints
 from nmc.partition.fit import Fit
@@ -459,9 +458,7 @@ def neurobench(
         profile, dt, weights, steps: see ``load``.
     """
     samples = None if x is None else numbers("x", x)
-    labels = None
-    if y is not None and samples is not None:
-        labels = checked_labels("labels", numbers("labels", y), samples.shape)
+    labels = None if samples is None else checked_labels("labels", y, samples.shape)
     graph = load(model, profile, dt, weights=weights, steps=steps, data=samples)
     if isinstance(model, str | Path | OpGraph):
         return measure(graph, x, labels, steps)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nmc import api, atomic
+from nmc.arrays import refuse_foreign_labels
 from nmc.backends import encode
 from nmc.backends.base import Counts
 from nmc.backends.engines import described
@@ -25,7 +26,6 @@ from nmc.npzfiles import (
     is_trace,
     read_samples,
     read_trace,
-    refuse_foreign_labels,
     write_trace,
 )
 from nmc.passes import PassDone, describe, pipeline

@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import safeio
-from nmc.arrays import numbers
+from nmc.arrays import checked_labels, numbers, refuse_foreign_labels
 from nmc.backends.base import Counts
 from nmc.backends.engines import engine as engine_by_name
 from nmc.bundle import Bundle, opened
 from nmc.errors import NmcError
 from nmc.ir import IntArray
 from nmc.markup import summary
-from nmc.npzfiles import SampleFile, Samples, checked_labels, counts_from_json, refuse_foreign_labels
+from nmc.npzfiles import SampleFile, Samples, counts_from_json
 from nmc.running import Progress, answers, run, runnable, steps_of
 
 SHARD = 256
@@ -150,7 +150,7 @@ def _batch(number: int, batch: Any, classes: int) -> Samples:
         problem = f"is a {type(batch).__name__}, expected (x, y)"
         raise NmcError("NMC-D02", who, problem, "give y None where there are no labels")
     x = numbers(who, batch[0])
-    y = checked_labels(who, None if batch[1] is None else numbers(who, batch[1]), x.shape)
+    y = checked_labels(who, batch[1], x.shape)
     refuse_foreign_labels(who, y, classes)
     return Samples(x, y)
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmc import atomic, safeio
-from nmc.arrays import numbers
+from nmc.arrays import checked_labels, numbers
 from nmc.backends.base import Counts, Trace
 from nmc.errors import NmcError
 from nmc.ir import IntArray
@@ -55,27 +55,6 @@ def _no_samples(path: Path, found: Collection[str]) -> NmcError:
     return NmcError(
         "NMC-D01", str(path), f"has no array x, it holds {names}", "save it with np.savez(..., x=x)"
     )
-
-
-def checked_labels(who: str, y: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> IntArray | None:
-    """``y`` as class numbers, one for each sample of an ``x`` of that shape; NmcError NMC-D02 for others."""
-    if y is None:
-        return None
-    if y.dtype.kind not in "iu" or y.shape != shape[:1]:
-        raise NmcError(
-            "NMC-D02",
-            who,
-            f"y is {y.dtype} of shape {y.shape}, expected integers of shape {shape[:1]}",
-            "give one class number per sample",
-        )
-    return y.astype(np.int64)
-
-
-def refuse_foreign_labels(who: str, y: IntArray | None, classes: int) -> None:
-    """Raise NmcError NMC-D02 for labels that a network with so many classes never answers."""
-    if y is not None and y.size and (y.min() < 0 or y.max() >= classes):
-        problem = f"labels {y.min()} to {y.max()}, the network answers 0 to {classes - 1}"
-        raise NmcError("NMC-D02", who, problem, "count classes from 0")
 
 
 STREAM_LIMITS = safeio.Limits(max_total_bytes=1 << 50, ratio_floor_bytes=1 << 50)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from nmc import api
+from nmc.arrays import refuse_foreign_labels
 from nmc.chip import load_chip
 from nmc.errors import NmcError
 from nmc.frontend.opgraph import OpGraph
-from nmc.npzfiles import Samples, refuse_foreign_labels
+from nmc.npzfiles import Samples
 from nmc.plotting import new_figure, png
 from nmc.quantize.precision import Granularity
 from nmc.reports import charts

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from smallmodels import soft_resets
 
 from nmc import analysis, api
 from nmc.cli import main
 from nmc.errors import NmcError
-from nmc.frontend import opgraph as og
 
 DATA = Path(api.__file__).parent / "data"
 MODEL = DATA / "digits_sew.nir"
@@ -47,18 +46,8 @@ def test_labels_that_cannot_be_meant_are_refused(known: np.ndarray, labels: obje
 
 
 def test_soft_resets_are_compared_layer_by_layer_though_the_chip_loops_them() -> None:
-    rng = np.random.default_rng(0)
-    nodes = {
-        "input": og.Input((4,)),
-        "fc1": og.Linear(rng.normal(size=(6, 4)), rng.normal(size=6)),
-        "n1": og.Neuron(1.0, reset=og.ResetRule.SUBTRACT),
-        "fc2": og.Linear(rng.normal(size=(3, 6)), None),
-        "n2": og.Neuron(1.0, reset=og.ResetRule.SUBTRACT),
-        "output": og.Output(),
-    }
-    names = list(nodes)
-    graph = og.OpGraph(nodes, tuple(pairwise(names)), steps=6)
-    x = rng.random((12, 4))
+    graph = soft_resets(steps=6)
+    x = np.random.default_rng(0).random((12, 4))
     layers = api.analyse(graph, "loihi2", x, x)
     assert {row.population for row in layers} == {"n1", "n2"}
     assert layers == analysis.analyse(graph, "loihi2", x, x).layers

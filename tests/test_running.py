@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import gen
 import numpy as np
 import pytest
+from smallmodels import soft_resets
 
 from nmc import api, exporting, running, timing
 from nmc.backends import memory
@@ -41,17 +41,7 @@ SAMPLES = np.random.default_rng(1).random((4, 4))
 @pytest.fixture(scope="module")
 def soft() -> Bundle:
     """Integrate-and-fire neurons whose soft resets are loops: u adds up all that arrives."""
-    rng = np.random.default_rng(0)
-    nodes = {
-        "input": og.Input((4,)),
-        "fc1": og.Linear(rng.normal(size=(6, 4)), rng.normal(size=6)),
-        "n1": og.Neuron(1.0, reset=og.ResetRule.SUBTRACT),
-        "fc2": og.Linear(rng.normal(size=(3, 6)), None),
-        "n2": og.Neuron(1.0, reset=og.ResetRule.SUBTRACT),
-        "output": og.Output(),
-    }
-    graph = og.OpGraph(nodes, tuple(pairwise(nodes)), steps=COMPILED)
-    return api.compile(graph, "loihi2", SAMPLES)
+    return api.compile(soft_resets(COMPILED), "loihi2", SAMPLES)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from nmc import neuron as spec
 from nmc import synapse
-from nmc.arrays import numbers
+from nmc.arrays import numbers, refuse_infinite
 from nmc.errors import NmcError
 from nmc.ir import Encoding, Fixed, InputNeuron, IntArray, Network, Population
 
@@ -41,10 +41,7 @@ def encode(network: Network, x: npt.ArrayLike) -> IntArray:
     if array.shape[0] == 0:
         raise NmcError("NMC-D02", population.label, "no sample (N = 0)", "give at least one")
     values = array.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise NmcError(
-            "NMC-D02", population.label, f"{int((~np.isfinite(values)).sum())} values are not finite"
-        )
+    refuse_infinite("NMC-D02", population.label, values)
     integers = np.rint(values / neuron.scale)
     if train and not np.array_equal(integers, values):
         raise NmcError(

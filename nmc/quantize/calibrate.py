@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nmc import synapse
+from nmc.arrays import refuse_infinite
 from nmc.errors import NmcError
 from nmc.frontend.float_network import run_network
 from nmc.ir import Encoding, FloatArray, InputNeuron, Network, Projection
@@ -56,10 +57,7 @@ def check(network: Network, data: FloatArray) -> None:
     if data.shape[lead:] != population.shape:
         expected = f"({'N, T' if lead == 2 else 'N'}, {', '.join(map(str, population.shape))})"
         raise NmcError("NMC-D03", population.label, f"data of shape {data.shape}, expected {expected}")
-    if not np.isfinite(data).all():
-        raise NmcError(
-            "NMC-D03", population.label, f"{int((~np.isfinite(data)).sum())} values are not finite"
-        )
+    refuse_infinite("NMC-D03", population.label, data)
     if np.abs(data).max() > LARGEST:
         problem = f"values of up to {np.abs(data).max():.3g}, whose squares no float holds"
         raise NmcError("NMC-D03", population.label, problem, "give data of ordinary size")

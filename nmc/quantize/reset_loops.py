@@ -76,14 +76,8 @@ def can_loop(neuron: FloatNeuron | FixedNeuron) -> bool:
 def is_looped(network: Network, population: Population) -> bool:
     """Whether a population's membrane is in u, its soft reset a synapse onto itself (``reset_loops``)."""
     neuron = population.neuron
-    return (
-        isinstance(neuron, FixedNeuron)
-        and int(neuron.dv.mant.min()) == int(CLOCK.dv.mant)
-        and any(
-            one.source == population.name and isinstance(one.synapse, Identity)
-            for one in network.incoming(population.name)
-        )
-    )
+    fades = isinstance(neuron, FixedNeuron) and int(neuron.dv.mant.min()) == int(CLOCK.dv.mant)
+    return fades and ranges.own_inhibition(network, population) is not None
 
 
 def is_clock(network: Network, population: Population) -> bool:

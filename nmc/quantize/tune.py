@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nmc.arrays import numbers
+from nmc.arrays import checked_labels, numbers, refuse_foreign_labels, refuse_infinite
 from nmc.errors import NmcError
 from nmc.frontend.float_network import run_network
 from nmc.ir import Network
@@ -148,26 +148,20 @@ class _Lesson:
         import torch
 
         who = network.name
-        x, y = numbers("x", samples).astype(np.float64), numbers("y", classes)
-        if not np.isfinite(x).all():
-            raise NmcError(
-                "NMC-D02", who, f"{int((~np.isfinite(x)).sum())} values are not finite", "give numbers"
-            )
-        if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
-            problem = f"classes {y.dtype} of shape {y.shape}, expected whole numbers ({len(x)},)"
-            raise NmcError("NMC-D02", who, problem, "give one class per sample")
+        x = numbers(who, samples).astype(np.float64)
+        refuse_infinite("NMC-D02", who, x)
+        y = checked_labels(who, classes, x.shape)
+        assert y is not None
+        if len(x) == 0:
+            raise NmcError("NMC-D02", who, "no sample to learn from", "give at least one")
         parts = []
         for start in range(0, len(x), TEACHER_BATCH):
             found = run_network(network, x[start : start + TEACHER_BATCH], network.steps)
             rows = [found[f"output/{name}"] for name in network.outputs]
             parts.append(np.concatenate([one.reshape(len(one), -1) for one in rows], axis=1))
-        wanted = np.concatenate(parts) if parts else np.zeros((0, 0))
-        if len(x) == 0:
-            raise NmcError("NMC-D02", who, "no sample to learn from", "give at least one")
-        if y.min() < 0 or y.max() >= wanted.shape[1]:
-            problem = f"classes {y.min()} to {y.max()}, the network has {wanted.shape[1]}"
-            raise NmcError("NMC-D02", who, problem, "count classes from 0")
-        return cls(torch.from_numpy(x), torch.from_numpy(y.astype(np.int64)), torch.from_numpy(wanted))
+        wanted = np.concatenate(parts)
+        refuse_foreign_labels(who, y, wanted.shape[1])
+        return cls(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(wanted))
 
     def temperature(self) -> float:
         """The factor of outputs at which the float network gives the labels the highest probability."""

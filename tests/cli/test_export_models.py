@@ -11,6 +11,7 @@ import nir
 import nirfiles
 import numpy as np
 import pytest
+from smallmodels import LINEAR_FILE
 from tensorfiles import safetensors
 
 import nmc
@@ -18,21 +19,6 @@ from nmc import api
 from nmc.cli import main
 from nmc.frontend.float_engine import run
 from nmc.frontend.profiles import PROFILES
-
-MODULE = """
-import torch
-
-class Net(torch.nn.Module):
-    input_shape = (3,)
-    def __init__(self):
-        super().__init__()
-        self.fc = torch.nn.Linear(3, 2)
-    def forward(self, x):
-        return self.fc(x)
-
-def build():
-    return Net()
-"""
 
 
 @pytest.fixture
@@ -75,7 +61,7 @@ def test_an_exported_file_compiles_to_the_same_bundle(
 
 def test_weights_of_a_builder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
-    (tmp_path / "module.py").write_text(MODULE)
+    (tmp_path / "module.py").write_text(LINEAR_FILE)
     weight = np.arange(6, dtype=np.float32).reshape(2, 3)
     file = safetensors(tmp_path / "w.safetensors", {"fc.weight": weight, "fc.bias": np.ones(2, np.float32)})
     model, out = f"{tmp_path / 'module.py'}:build", tmp_path / "model.nir"

@@ -9,25 +9,12 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
+from smallmodels import LINEAR_FILE
 from tensorfiles import safetensors
 
 from nmc import api
 from nmc.cli import main
 
-MODULE = """
-import torch
-
-class Net(torch.nn.Module):
-    input_shape = (3,)
-    def __init__(self):
-        super().__init__()
-        self.fc = torch.nn.Linear(3, 2)
-    def forward(self, x):
-        return self.fc(x)
-
-def build():
-    return Net()
-"""
 COMMANDS = {
     "fit": ["--steps", "4"],
     "sweep": ["--steps", "4", "--weight-bits", "8", "-i", "x.npz", "--calibration", "x.npz"],
@@ -40,7 +27,7 @@ COMMANDS = {
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pytest.importorskip("torch")
-    (tmp_path / "module.py").write_text(MODULE)
+    (tmp_path / "module.py").write_text(LINEAR_FILE)
     rng = np.random.default_rng(0)
     weight, bias = rng.normal(size=(2, 3)).astype(np.float32), np.ones(2, np.float32)
     safetensors(tmp_path / "w.safetensors", {"fc.weight": weight, "fc.bias": bias})

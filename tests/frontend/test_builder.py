@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from smallmodels import LINEAR_FILE
 from tensorfiles import safetensors
 
 import nmc
@@ -28,23 +29,13 @@ def broken():
 def leaves():
     raise SystemExit(0)
 """
-MODULE = """
-import torch
-
-class Net(torch.nn.Module):
-    input_shape = (3,)
-    def __init__(self):
-        super().__init__()
-        self.fc = torch.nn.Linear(3, 2)
-    def forward(self, x):
-        return self.fc(x)
-
-def build():
-    return Net()
-
+MODULE = (
+    LINEAR_FILE
+    + """
 def pair():
     return Net(), (3,)
 """
+)
 
 
 @pytest.fixture

@@ -131,10 +131,10 @@ def test_equal_thresholds_stay_equal_where_a_chip_has_few() -> None:
 @pytest.mark.parametrize(
     ("y", "problem"),
     [
-        (np.zeros(7, np.int64), r"classes int64 of shape \(7,\), expected whole numbers \(8,\)"),
-        (np.zeros(8), r"classes float64 of shape \(8,\)"),
-        (np.full(8, 3), "classes 3 to 3, the network has 3"),
-        (np.full(8, -1), "classes -1 to -1"),
+        (np.zeros(7, np.int64), r"y is int64 of shape \(7,\), expected integers of shape \(8,\)"),
+        (np.zeros(8), r"y is float64 of shape \(8,\), expected integers"),
+        (np.full(8, 3), "labels 3 to 3, the network answers 0 to 2"),
+        (np.full(8, -1), "labels -1 to -1, the network answers 0 to 2"),
     ],
 )
 def test_classes_that_do_not_fit_are_refused(y: np.ndarray, problem: str) -> None:

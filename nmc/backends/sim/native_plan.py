@@ -121,7 +121,7 @@ def tables(network: Network) -> Tables:
             host = tuple(p for p in incoming if p.on_host)
             bias = _bias_reach(network, population, host, payloads)
             _check(population, population.neuron, reach, bias)
-            kept = kept_of_v(population.neuron, (reach << spec.WEIGHT_SHIFT) + bias)
+            kept = _kept_of_v(population.neuron, (reach << spec.WEIGHT_SHIFT) + bias)
             _neuron(made, row, population, population.neuron, kept, bool(host))
         else:
             row.kind = abi.INPUT if population.is_input else abi.RELAY
@@ -152,7 +152,7 @@ def _parameter(made: Tables, population: Population, values: npt.NDArray[Any]) -
     return abi.Parameter(made.pointer(array), 1 if per_channel else height * width)
 
 
-def kept_of_v(neuron: FixedNeuron, reach: int) -> IntArray:
+def _kept_of_v(neuron: FixedNeuron, reach: int) -> IntArray:
     """4096ths of v that the next step sees; 0 where nothing is left of any v that a step can reach from 0.
 
     A chip keeps at least one 4096th (quantize/neurons.py): of the small v of a pool or a gate that is
@@ -168,7 +168,7 @@ def kept_of_v(neuron: FixedNeuron, reach: int) -> IntArray:
 
 
 def _neuron(
-    made: Tables, row: Any, population: Population, neuron: FixedNeuron, kept_of_v: IntArray, has_host: bool
+    made: Tables, row: Any, population: Population, neuron: FixedNeuron, keep_v: IntArray, has_host: bool
 ) -> None:
     def set_unless(name: str, values: npt.NDArray[Any], absent: int) -> None:
         if np.any(values != absent):
@@ -187,7 +187,7 @@ def _neuron(
     if neuron.drop is not None:
         row.drop = _parameter(made, population, neuron.drop)
     set_unless("keep_u", (1 << spec.DECAY_BITS) - spec.U_DECAY_OFFSET - neuron.du.mant, 0)
-    set_unless("keep_v", kept_of_v, 1 << spec.DECAY_BITS)
+    set_unless("keep_v", keep_v, 1 << spec.DECAY_BITS)
     set_unless("v0", neuron.v0, 0)
 
 

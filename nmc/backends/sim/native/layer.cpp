@@ -60,8 +60,8 @@ class Layer {
         add_feed(plan_.projections[population_.incoming[i]], job.feeds[i]);
     for (Feed &feed : feeds_) choose(feed);
     for (Feed &feed : host_feeds_) choose(feed);
-    // A strip of which every step has the same current keeps one row per site.
     following_ = next_convolution();
+    // A strip of which every step has the same current keeps one row per site.
     varying_ = std::any_of(feeds_.begin(), feeds_.end(), [](const Feed &feed) { return !feed.constant; });
     current_steps_ = varying_ ? steps_ : 1;
   }
